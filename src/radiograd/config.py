@@ -1,0 +1,304 @@
+"""Every knob, its default and its meaning. Strict and frozen: an unknown key is an error with a suggestion.
+
+Order of precedence: defaults here < the YAML file < ``dotted.key=value`` on the command line. Nothing here imports
+torch; names (readers, metrics, reward terms) are resolved by :mod:`radiograd.plan` before a model loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from radiograd.errors import ConfigError, UsageError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """One part of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class SplitConfig(Section):
+    """How studies are divided. By patient and by group of near-duplicate findings, never by row."""
+
+    val: Fraction = 0.08
+    """Share of studies for validation."""
+    test: Fraction = 0.15
+    """Share of studies for the held-out test."""
+    near_duplicate: float = Field(default=0.7, gt=0.0, le=1.0)
+    """Word Jaccard of two findings at and above which both studies stay in the same split; 1.0 = exact copies only."""
+    use_given: bool = False
+    """Take the split the source itself names instead of drawing one (leaks are then reported, not mended)."""
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> SplitConfig:
+        if self.val + self.test >= 1.0:
+            raise ValueError("val + test must leave something to train on")
+        return self
+
+
+class LimitConfig(Section):
+    """At most this many studies of each split (null = all), drawn with the seed. For quick runs."""
+
+    train: Positive | None = None
+    val: Positive | None = None
+    test: Positive | None = None
+
+
+class DataConfig(Section):
+    """Where the studies come from and how they are divided."""
+
+    source: str = "openi"
+    """A reader: openi | csv | jsonl | parquet, or your own package.module:function(path, columns) -> studies."""
+    path: str | None = None
+    """File or folder for the reader. openi: null = the fetched archive."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Study field -> column of your table, e.g. {study_id: accession, findings: Findings, impression: Conclusion}."""
+    split: SplitConfig = SplitConfig()
+    limit: LimitConfig = LimitConfig()
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (PEFT). Scale is alpha / rank; the second factor starts at 0."""
+
+    rank: Positive = 16
+    alpha: Positive = 32
+    dropout: Fraction = 0.0
+    targets: str | tuple[str, ...] = "all-linear"
+    """all-linear, or module names such as [q_proj, v_proj]."""
+
+
+class ModelConfig(Section):
+    """The policy. One line changes it."""
+
+    name: str = "smollm2-135m"
+    """smollm2-135m (embedded), a hub id, or a local folder of any causal language model."""
+    revision: str | None = None
+    """Hub revision (commit or tag) to pin."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """auto: bfloat16 where the device computes in it natively, else float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    lora: LoraConfig = LoraConfig()
+    system_prompt: str = "You are a radiologist. Write the impression."
+    """Instruction put before the findings (as the system turn when the model has a chat template)."""
+    max_prompt_tokens: Positive = 384
+    """Longer findings are cut at the end, counted and reported."""
+
+
+class SFTConfig(Section):
+    """Supervised fine-tuning on findings -> impression; loss on the impression only."""
+
+    epochs: float = Field(default=1.0, gt=0.0)
+    lr: float = Field(default=5e-4, gt=0.0)
+    warmup: Fraction = 0.05
+    """Share of the steps over which the learning rate rises; it then falls along a cosine to a tenth."""
+    batch_size: Positive = 16
+    """Studies per optimiser step."""
+    micro_batch: Positive = 16
+    """Studies per forward pass; batch_size must be a multiple."""
+    loss_reduction: Literal["token_mean", "sequence_sum"] = "token_mean"
+    """token_mean, or sequence_sum (the RGRO paper's formula)."""
+    checkpoint_every: Positive = 50
+    """Optimiser steps between checkpoints."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> SFTConfig:
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}")
+        return self
+
+
+class GRPOConfig(Section):
+    """Group-relative policy optimisation (arXiv:2402.03300) from the SFT policy."""
+
+    type: Literal["grpo"] = "grpo"
+    reward: dict[str, float] = Field(default_factory=lambda: {"rougeL": 1.0})
+    """Reward term -> weight. Every term is logged by itself; the policy sees the weighted sum."""
+    rollouts: Positive = 40
+    """Times fresh completions are sampled."""
+    prompts: Positive = 4
+    """Studies per rollout (P)."""
+    group_size: int = Field(default=8, ge=2)
+    """Completions per study (G)."""
+    updates_per_rollout: Positive = 2
+    """Optimiser steps on each rollout. With 1 the ratio is exactly 1 and the clip range does nothing."""
+    lr: float = Field(default=1e-4, gt=0.0)
+    warmup: Fraction = 0.1
+    beta: float = Field(default=0.01, ge=0.0)
+    """Weight of the k3 estimate of KL(policy || SFT policy)."""
+    eps: float = Field(default=0.2, gt=0.0, lt=1.0)
+    """Clip half-width of the probability ratio."""
+    temperature: float = Field(default=1.0, gt=0.0)
+    """Sampling temperature. No top-p or top-k: they bias the log-probabilities."""
+    max_new_tokens: Positive = 64
+    micro_batch: Positive = 32
+    """Completions per forward pass; prompts * group_size must be a multiple."""
+    checkpoint_every: Positive = 10
+    """Rollouts between checkpoints (a checkpoint never falls inside a rollout)."""
+    log_rollouts_every: Positive = 10
+    """Rollouts between samples written to rollouts/."""
+
+    @field_validator("reward")
+    @classmethod
+    def _has_terms(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value:
+            raise ValueError("name at least one reward term, e.g. {rougeL: 1.0}")
+        return value
+
+    @model_validator(mode="after")
+    def _divides(self) -> GRPOConfig:
+        if (self.prompts * self.group_size) % self.micro_batch:
+            raise ValueError(
+                f"prompts * group_size = {self.prompts * self.group_size} is not a multiple of "
+                f"micro_batch {self.micro_batch}"
+            )
+        return self
+
+
+class GenerateConfig(Section):
+    """Greedy impressions for held-out studies."""
+
+    batch_size: Positive = 32
+    max_new_tokens: Positive = 64
+
+
+class EvaluateConfig(Section):
+    """What the table holds."""
+
+    metrics: tuple[str, ...] = ("rouge1", "rouge2", "rougeL", "bleu2", "bleu4", "length_ratio")
+    baselines: tuple[str, ...] = ("constant", "retrieval", "other_patient", "copy_findings")
+    resamples: int = Field(default=1000, ge=100)
+    """Bootstrap resamples, drawn by patient."""
+
+
+class RunConfig(Section):
+    """One experiment, from reports to the page."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run folder."""
+    seed: int = Field(default=7, ge=0)
+    task: Literal["findings_to_impression"] = "findings_to_impression"
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    sft: SFTConfig = SFTConfig()
+    align: GRPOConfig = GRPOConfig()
+    generate: GenerateConfig = GenerateConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in a YAML or JSON file with ``dotted.key=value`` overrides applied.
+
+    ``path`` may also be the bare name of a shipped configuration (``quickstart``). Raises ConfigError naming the file,
+    the key and the nearest known key.
+    """
+    path = shipped(str(path)) or Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        names = ", ".join(sorted(p.stem for p in SHIPPED_CONFIGS.glob("*.yaml")))
+        raise ConfigError(f"{path}: no such configuration file. Shipped ones can be named: {names}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder, not a configuration file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, str(path))
+
+
+SHIPPED_CONFIGS = Path(__file__).parent / "configs"
+
+
+def shipped(name: str) -> Path | None:
+    """The path of the shipped configuration called ``name`` (with or without ``configs/`` and ``.yaml``), or None."""
+    if Path(name).exists():
+        return None
+    candidate = SHIPPED_CONFIGS / (Path(name).name.removesuffix(".yaml") + ".yaml")
+    known = Path(name).parent in (Path("."), Path("configs"))
+    return candidate if known and candidate.exists() else None
+
+
+def parse_config(values: Mapping[str, Any], where: str) -> RunConfig:
+    """``values`` as a RunConfig; ConfigError with every wrong key of ``where``, one line."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def digest(config: RunConfig) -> str:
+    """Twelve hex digits that change when anything that can change a result changes (the name cannot)."""
+    values = config.model_dump(mode="json", exclude={"name"})
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``key: old -> new`` for every leaf that differs between two dumped configurations."""
+    lines: list[str] = []
+    for key in sorted(a.keys() | b.keys()):
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += difference(old, new, f"{prefix}{key}.")
+        elif old != new:
+            lines.append(f"{prefix}{key}: {json.dumps(old)} -> {json.dumps(new)}")
+    return lines
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, raw = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"override {override!r} is not of the form dotted.key=value, e.g. sft.lr=0.0003")
+    try:
+        value = yaml.safe_load(raw) if raw else None
+    except yaml.YAMLError:
+        raise UsageError(f"override {key!r}: its value is not valid YAML") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UsageError(f"override {key!r}: {parent!r} holds a value, not keys")
+    values[leaf] = value
+
+
+def _explain(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key!r}.{did_you_mean(location[-1], _known_keys(location[:-1]))}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _known_keys(location: Iterable[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))

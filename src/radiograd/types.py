@@ -1,0 +1,161 @@
+"""The nouns everything else speaks in. Frozen values; no I/O, no third-party imports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Status(StrEnum):
+    """What a text says of one finding."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNCERTAIN = "uncertain"
+    UNMENTIONED = "unmentioned"
+
+
+Labels = Mapping[str, Status]
+"""Finding name -> Status, total over one label set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One film of a study. ``path`` may be None when only the identifier is known."""
+
+    image_id: str
+    path: Path | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """Report text by section. None = the section is absent; "" = present and empty."""
+
+    findings: str | None = None
+    impression: str | None = None
+    comparison: str | None = None
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    ambiguous: bool = False
+
+    def text(self, name: str) -> str | None:
+        """The section called ``name``; KeyError for a name that is not a section."""
+        if name not in SECTION_NAMES:
+            raise KeyError(f"no section {name!r}; sections are {', '.join(SECTION_NAMES)}")
+        value: str | None = getattr(self, name)
+        return value
+
+
+SECTION_NAMES = ("findings", "impression", "comparison")
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One examination of one patient with its report.
+
+    ``codes`` are the annotators' codes as the source gives them (OpenI: MeSH majors). ``normal`` is what those codes
+    say (None = the source does not say); tables report normal and abnormal studies apart by it.
+    """
+
+    study_id: str
+    patient_id: str
+    source: str
+    sections: Sections
+    split: str | None = None
+    images: tuple[Image, ...] = ()
+    prior: str | None = None
+    indication: str | None = None
+    codes: tuple[str, ...] = ()
+    normal: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict for one JSON line; :meth:`from_json` gives back an equal Study."""
+        return {
+            "study_id": self.study_id,
+            "patient_id": self.patient_id,
+            "source": self.source,
+            "split": self.split,
+            "sections": {name: self.sections.text(name) for name in SECTION_NAMES},
+            "spans": {name: list(span) for name, span in self.sections.spans.items()},
+            "ambiguous": self.sections.ambiguous,
+            "images": [
+                {"image_id": i.image_id, "path": None if i.path is None else str(i.path), "view": i.view}
+                for i in self.images
+            ],
+            "prior": self.prior,
+            "indication": self.indication,
+            "codes": list(self.codes),
+            "normal": self.normal,
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Study:
+        """The inverse of :meth:`to_json`. KeyError when a field is missing."""
+        spans = {name: (int(a), int(b)) for name, (a, b) in row["spans"].items()}
+        return cls(
+            study_id=row["study_id"],
+            patient_id=row["patient_id"],
+            source=row["source"],
+            sections=Sections(**row["sections"], spans=spans, ambiguous=row["ambiguous"]),
+            split=row["split"],
+            images=tuple(
+                Image(i["image_id"], None if i["path"] is None else Path(i["path"]), i["view"]) for i in row["images"]
+            ),
+            prior=row["prior"],
+            indication=row["indication"],
+            codes=tuple(row["codes"]),
+            normal=row["normal"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One candidate text of one model for one study. ``section`` names the reference it is held against."""
+
+    study: Study
+    candidate: str
+    section: str = "impression"
+
+    @property
+    def reference(self) -> str | None:
+        """The radiologist's own text, raw; None when the study has no such section."""
+        return self.study.sections.text(self.section)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """``value`` or, when it cannot be known, ``why`` not: exactly one of the two. Unknown is not zero.
+
+    ``parts`` carries what a corpus-level number is recomputed from (matched n-grams, tp / fp / fn).
+    """
+
+    value: float | None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    why: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.why is None):
+            raise ValueError("a Score has exactly one of value and why")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One row, file or study that was passed over. ``where`` is an id, file or line; never report text."""
+
+    where: str
+    why: str
+
+
+class Reward(Protocol):
+    """Cases in, one Score each out; a metric's ``score`` is one."""
+
+    def __call__(self, cases: Sequence[Case]) -> list[Score]: ...
+
+
+class Labeler(Protocol):
+    """Texts in, one total label mapping each out."""
+
+    def __call__(self, texts: Sequence[str]) -> list[Labels]: ...
