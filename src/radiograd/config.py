@@ -103,7 +103,7 @@ class SFTConfig(Section):
     """Share of the steps over which the learning rate rises; it then falls along a cosine to a tenth."""
     batch_size: Positive = 16
     """Studies per optimiser step."""
-    micro_batch: Positive = 16
+    micro_batch: Positive = 8
     """Studies per forward pass; batch_size must be a multiple."""
     loss_reduction: Literal["token_mean", "sequence_sum"] = "token_mean"
     """token_mean, or sequence_sum (the RGRO paper's formula)."""
@@ -222,7 +222,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     return parse_config(values, str(path))
 
 
@@ -264,7 +264,8 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> 
     return lines
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Put one ``dotted.key=value`` into nested ``values``; UsageError when it is not of that form."""
     key, equals, raw = override.partition("=")
     if not equals or not key:
         raise UsageError(f"override {override!r} is not of the form dotted.key=value, e.g. sft.lr=0.0003")

@@ -1,1 +1,97 @@
+"""Studies from files. A reader is ``read(path, columns) -> iterator of Study | Problem``.
 
+Good rows survive: a row that cannot be used becomes a Problem that names the file and line (or the id), and the rest
+is still read. A file that cannot be read at all raises DataError.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from radiograd.config import DataConfig
+from radiograd.data.builtin import READERS
+from radiograd.errors import ConfigError, DataError
+from radiograd.naming import resolve
+from radiograd.types import Problem, Study
+
+log = logging.getLogger(__name__)
+
+DUPLICATE_ID = "its study_id was seen before"
+"""The ``why`` of every Problem about a repeated study_id."""
+
+
+class Reader(Protocol):
+    """``path``: file or folder. ``columns``: Study field -> column, for sources that have columns."""
+
+    def __call__(self, path: Path, columns: Mapping[str, str]) -> Iterator[Study | Problem]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a source held: studies in the source's order, and what was passed over."""
+
+    studies: list[Study]
+    problems: list[Problem]
+
+
+def load(data: DataConfig) -> Loaded:
+    """Read everything ``data`` points at. Study ids are unique in the result.
+
+    Raises ConfigError for an unknown reader or a missing ``data.path``, DataError when the path does not exist or
+    nothing could be read from it, AssetError when the OpenI archive has not been fetched.
+    """
+    reader: Reader = resolve("reader", data.source, READERS)
+    if not callable(reader):
+        raise ConfigError(f"data.source {data.source!r} is not a function read(path, columns)")
+    path = _path(data)
+    loaded = collect(reader(path, data.columns), data.source)
+    if not loaded.studies:
+        first = f" (first: {loaded.problems[0].where}: {loaded.problems[0].why})" if loaded.problems else ""
+        raise DataError(f"{path}: no study could be read, {len(loaded.problems)} rows were passed over{first}")
+    log.info("%s: %d studies read, %d rows passed over", path, len(loaded.studies), len(loaded.problems))
+    return loaded
+
+
+def collect(rows: Iterable[Study | Problem], source: str) -> Loaded:
+    """Studies and problems apart; the second study with an id becomes a Problem. DataError for any other value."""
+    studies: dict[str, Study] = {}
+    problems: list[Problem] = []
+    for row in rows:
+        if isinstance(row, Problem):
+            problems.append(row)
+        elif not isinstance(row, Study):
+            raise DataError(f"reader {source!r} gave a {type(row).__name__}; it must give Study or Problem values")
+        elif row.study_id in studies:
+            problems.append(Problem(row.study_id, DUPLICATE_ID))
+        else:
+            studies[row.study_id] = row
+    return Loaded(list(studies.values()), problems)
+
+
+def source_of(path: Path) -> str:
+    """The built-in reader for a file or folder, by its name. DataError when the name does not tell."""
+    if path.is_dir():
+        return "openi"
+    name = path.name.lower().removesuffix(".gz")
+    endings = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet", ".tgz": "openi", ".tar": "openi"}
+    for ending, source in endings.items():
+        if name.endswith(ending):
+            return source
+    raise DataError(f"{path}: cannot tell its format; name it .csv, .jsonl or .parquet, or set data.source=...")
+
+
+def _path(data: DataConfig) -> Path:
+    if data.path is None:
+        if data.source != "openi":
+            raise ConfigError(f"data.source={data.source} needs a file: set data.path=FILE")
+        from radiograd.assets import locate
+
+        return locate("openi")
+    path = Path(data.path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; check data.path (relative paths start at {Path.cwd()})")
+    return path

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from radiograd.errors import ConfigError
 from radiograd.metrics.builtin import METRICS
 from radiograd.naming import resolve
 from radiograd.types import Case, Score
@@ -38,7 +39,45 @@ class Metric(Protocol):
 
 
 def load_metric(name: str) -> Metric:
-    """The built-in metric of that name, or the user's own ``package.module:attr`` (called when it is a class)."""
+    """The built-in metric of that name, or the user's own ``package.module:attr`` (called when it is a class).
+
+    Raises ConfigError when there is no such thing or when it lacks a part of :class:`Metric`.
+    """
     target = resolve("metric", name, METRICS)
-    metric: Metric = target() if callable(target) else target
+    metric: Metric = target() if isinstance(target, type) else target
+    lacking = [part for part in METRIC_ATTRIBUTES if not hasattr(metric, part)]
+    if lacking:
+        raise ConfigError(f"metric {name!r} lacks {', '.join(lacking)}; see radiograd.metrics.Metric")
     return metric
+
+
+METRIC_ATTRIBUTES = ("name", "higher_is_better", "signature", "part_names", "score", "combine")
+
+
+# ---- metrics whose corpus value is the mean over cases ---------------------------------------------------------------
+
+MEAN_PARTS = ("sum", "n")
+
+
+def mean_score(value: float) -> Score:
+    """A Score of a metric whose corpus value is the mean over the scored cases."""
+    return Score(value, {"sum": value, "n": 1.0})
+
+
+def mean_of(sums: Mapping[str, Array]) -> Array:
+    """``combine`` of such a metric: sum / n, each (...,) -> (...,); NaN where n is 0."""
+    total, n = np.asarray(sums["sum"], dtype=np.float64), np.asarray(sums["n"], dtype=np.float64)
+    mean: Array = np.divide(total, n, out=np.full(total.shape, np.nan), where=n > 0)
+    return mean
+
+
+def no_reference(case: Case, words: int | None = None) -> Score | None:
+    """The unscored Score of a case whose reference is missing, empty or (``words`` = 0) without a word; else None."""
+    reference = case.reference
+    if reference is None:
+        return Score(None, why=f"the study has no {case.section}")
+    if not reference.strip():
+        return Score(None, why=f"the reference {case.section} is empty")
+    if words == 0:
+        return Score(None, why=f"the reference {case.section} holds no word")
+    return None

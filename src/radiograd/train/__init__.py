@@ -1,1 +1,1 @@
-
+"""Training: the only place where TRL is touched."""

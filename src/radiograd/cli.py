@@ -1,0 +1,272 @@
+"""The command line: parse, call, print. One line per error on stderr; exit code 0 ok, 1 failed, 2 wrong use."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from radiograd import __version__
+from radiograd.errors import RadiogradError, UsageError
+
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE ...]")
+RUNS = click.option(
+    "--runs", "root", default="runs", show_default=True, type=click.Path(path_type=Path), help="Folder of run folders."
+)
+
+
+class _Commands(click.Group):
+    """Commands in the order one uses them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="radiograd")
+@click.option("-v", "--verbose", is_flag=True, help="Show what is being done, line by line.")
+def cli(verbose: bool) -> None:
+    """Align language models with what a radiology report must get right.
+
+    \b
+    Two commands from nothing to an aligned model and a page to read:
+      radiograd fetch openi smollm2
+      radiograd run quickstart
+    """
+    _log_to_stderr(logging.INFO if verbose else logging.WARNING)
+
+
+@cli.command(epilog="Example: radiograd fetch openi smollm2")
+@click.argument("names", nargs=-1)
+def fetch(names: Sequence[str]) -> None:
+    """Get pinned reports and models into the cache, once. Without NAMES: all of them."""
+    from radiograd import assets
+    from radiograd.runs import is_terminal
+
+    for name in names or tuple(assets.CATALOG):
+        path = assets.fetch(name, show_progress=is_terminal())
+        click.echo(f"{name}: {path}  ({assets.CATALOG[name].licence})")
+
+
+@cli.group()
+def data() -> None:
+    """Look at the reports before training on them."""
+
+
+@data.command("describe", epilog="Example: radiograd data describe quickstart    or: radiograd data describe my.csv")
+@click.argument("source")
+@OVERRIDES
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def data_describe(source: str, overrides: Sequence[str], as_json: bool) -> None:
+    """Counts, lengths, template share and splits of a CONFIG or a data file. Shows no report text."""
+    from radiograd.data.describe import describe_source, render
+
+    facts = describe_source(_config_or_data(source, overrides))
+    click.echo(json.dumps(facts, indent=2) if as_json else render(facts))
+
+
+@data.command("check", epilog="Example: radiograd data check my.csv data.columns.impression=Conclusion")
+@click.argument("source")
+@OVERRIDES
+def data_check(source: str, overrides: Sequence[str]) -> None:
+    """Missing sections, duplicates across splits, empty text, encoding. Exit code 1 when there are errors."""
+    from radiograd.data.check import check
+
+    settings = _config_or_data(source, overrides)
+    findings = check(settings.data, settings.seed)
+    for finding in findings:
+        ids = f"  e.g. {', '.join(finding.ids)}" if finding.ids else ""
+        click.echo(f"{finding.level:7} {finding.count:6}  {finding.message}{ids}")
+    if any(finding.level == "error" for finding in findings):
+        sys.exit(1)
+
+
+@cli.command(epilog="Example: radiograd run quickstart align.rollouts=20    or: radiograd run my.yaml --dry-run")
+@click.argument("config")
+@OVERRIDES
+@RUNS
+@click.option("--dry-run", is_flag=True, help="Check everything, print counts, token budget and digest, and stop.")
+def run(config: str, overrides: Sequence[str], root: Path, dry_run: bool) -> None:
+    """From reports to an aligned model and its page. The same command again resumes where it stopped."""
+    from radiograd import stages
+    from radiograd.config import load_config
+
+    settings = load_config(config, overrides)
+    _fetch_missing(settings)
+    stages.check_names(settings)
+    if dry_run:
+        click.echo(json.dumps(stages.dry_run(settings), indent=2))
+        return
+    _work(settings, root, stages.PROGRAMS, again=())
+
+
+def _stage_command(name: str, text: str) -> None:
+    @cli.command(name, help=text, epilog=f"Example: radiograd {name} runs/quickstart")
+    @click.argument("run_or_config")
+    @OVERRIDES
+    @RUNS
+    def command(run_or_config: str, overrides: Sequence[str], root: Path) -> None:
+        from radiograd import stages
+        from radiograd.config import load_config
+        from radiograd.runs import find_run
+
+        if Path(run_or_config).is_dir():
+            if overrides:
+                raise UsageError("a run folder keeps its configuration; to change a key, start a run with another name")
+            opened = find_run(Path(run_or_config))
+            settings, root = opened.config, opened.path.parent
+            if opened.path.name != settings.name:
+                settings = settings.model_copy(update={"name": opened.path.name})
+        else:
+            settings = load_config(run_or_config, overrides)
+        if name not in stages.CHEAP:
+            stages.check_names(settings)
+        programs = {name: stages.PROGRAMS[name]}
+        if name == "sft":
+            programs = {"data": stages.PROGRAMS["data"], **programs}
+        _work(settings, root, programs, again=stages.CHEAP)
+
+
+_stage_command("sft", "Fine-tune on findings -> impression (prepares the data first when needed).")
+_stage_command("align", "Policy optimisation from the fine-tuned model.")
+_stage_command("generate", "Impressions of both models for the held-out studies.")
+_stage_command("evaluate", "Scores, intervals, trivial rows and paired differences, from files alone.")
+_stage_command("report", "Write report.html from the run folder, without a model.")
+
+
+@cli.command(epilog="Example: radiograd doctor")
+def doctor() -> None:
+    """What is installed, what is cached, and what this machine can do. Exit code 1 when something is broken."""
+    from radiograd.doctor import examine
+
+    checks = examine()
+    for check in checks:
+        mark = {True: "ok", False: "BROKEN", None: "-"}[check.ok]
+        click.echo(f"{mark:7} {check.name:24} {check.detail}")
+    if any(check.ok is False for check in checks):
+        sys.exit(1)
+
+
+# ---- what the commands share -----------------------------------------------------------------------------------------
+
+
+def _work(settings: Any, root: Path, programs: Any, again: Sequence[str]) -> None:
+    from radiograd.runs import open_run, run_stages, run_path
+
+    # TRL 1.16 sets an option by the name transformers is about to drop; nothing a user could do about it
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+    path = run_path(settings, root)
+    with open_run(settings, root, _typed()) as opened:
+        run_stages(opened, programs, again=again)
+        if "evaluate" in programs:
+            _show_table(opened)
+    if "report" in programs:
+        click.echo(f"page: {path / 'report.html'}")
+    elif "evaluate" not in programs:
+        click.echo(f"{', '.join(programs)}: done in {path}")
+
+
+def _show_table(opened: Any) -> None:
+    from radiograd.runs import read_json
+    from radiograd.tables import summary_text
+
+    click.echo(summary_text(read_json(opened.path / "eval" / "test" / "summary.json")))
+
+
+def _fetch_missing(settings: Any) -> None:
+    """``run`` may be the first command ever typed: get the pinned files its config needs."""
+    from radiograd import assets
+    from radiograd.errors import AssetError
+    from radiograd.models import EMBEDDED
+    from radiograd.runs import is_terminal
+
+    needed = ["openi"] if settings.data.source == "openi" and settings.data.path is None else []
+    needed += [EMBEDDED[settings.model.name]] if settings.model.name in EMBEDDED else []
+    for name in needed:
+        try:
+            assets.locate(name)
+        except AssetError:
+            click.echo(f"fetching {name} (once) ...", err=True)
+            assets.fetch(name, show_progress=is_terminal())
+
+
+def _config_or_data(source: str, overrides: Sequence[str]) -> Any:
+    """A config, or the defaults with a data file (by its ending) or folder put in."""
+    from radiograd.config import load_config, parse_config
+
+    endings = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+    suffixes = [s for s in Path(source).suffixes if s != ".gz"]
+    kind = endings.get(suffixes[-1].lower()) if suffixes else None
+    if source == "openi":
+        kind = "openi"
+    if kind is None:
+        return load_config(source, overrides)
+    from radiograd.config import apply_override
+
+    values: dict[str, Any] = {"data": {"source": kind, "path": None if source == "openi" else source}}
+    for override in overrides:
+        apply_override(values, override)
+    return parse_config(values, source)
+
+
+def _typed() -> str:
+    return shlex.join(["radiograd", *sys.argv[1:]])
+
+
+def _log_to_stderr(level: int) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setLevel(level)
+    root = logging.getLogger("radiograd")
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: every expected failure is one line and an exit code, never a traceback."""
+    sys.exit(_call(lambda: cli.main(args=argv, standalone_mode=False)))
+
+
+def _call(command: Callable[[], Any]) -> int:
+    try:
+        command()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        hint = f" Try: {error.ctx.command_path} --help" if error.ctx else ""
+        return _fail(f"{error.format_message()}{hint}", 2)
+    except RadiogradError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(f"interrupted; the same command resumes: {_typed()}", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            where = f" while writing {error.filename}" if error.filename else ""
+            return _fail(f"the disk is full{where}; free some space and run the same command again: {_typed()}", 1)
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}", 1)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {message}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

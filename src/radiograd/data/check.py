@@ -1,0 +1,146 @@
+"""What is wrong or odd with a data set, before anything is trained on it. Reports ids and counts, never text."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from radiograd.config import DataConfig, SplitConfig
+from radiograd.data import DUPLICATE_ID, Loaded, load
+from radiograd.data.prepare import has_letter, is_usable
+from radiograd.data.splits import given, leaks, study_groups
+from radiograd.errors import DataError
+from radiograd.types import Study
+
+Level = Literal["error", "warning", "info"]
+
+SHORT_WORDS = {"findings": 3, "impression": 2}
+LONG_WORDS = {"findings": 300, "impression": 150}
+MAX_IDS = 5
+
+_MOJIBAKE = re.compile(r"[ÃÂ][\u0080-\u00bf]|â€|Ã[ŠƒŒžœŸ‰…†‡–—˜™š›“”„‘’‚•¡-¿]|ï»¿")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing noticed: how bad, how many, what, and where (at most five ids)."""
+
+    level: Level
+    count: int
+    message: str
+    ids: tuple[str, ...]
+
+
+def check(data: DataConfig, seed: int) -> list[Finding]:
+    """Read ``data`` and :func:`examine` it. Raises what :func:`radiograd.data.load` raises."""
+    return examine(load(data), data.split, seed)
+
+
+def examine(loaded: Loaded, split: SplitConfig, seed: int) -> list[Finding]:
+    """What there is to say, errors first. error: a run would fail or its test would be wrong; warning: look at it."""
+    studies = loaded.studies
+    usable = [study for study in studies if is_usable(study)]
+    duplicated = [p.where for p in loaded.problems if p.why == DUPLICATE_ID]
+    passed_over = [p.where for p in loaded.problems if p.why != DUPLICATE_ID]
+    found = [
+        _finding("error", duplicated, "rows repeat a study_id and were passed over"),
+        _finding("warning", passed_over, "rows or cells could not be read"),
+        *_section_findings(studies),
+        *_encoding_findings(studies),
+        *_duplicate_findings(usable, split, seed),
+    ]
+    if len(usable) < 3:
+        message = "studies have both findings and impression; train, val and test need at least one each"
+        found.append(Finding("error", len(usable), message, _first(s.study_id for s in usable)))
+    order = ("error", "warning", "info")
+    return sorted((f for f in found if f is not None), key=lambda f: order.index(f.level))
+
+
+def _section_findings(studies: Sequence[Study]) -> list[Finding | None]:
+    found: list[Finding | None] = []
+    for name in ("findings", "impression"):
+        texts = [(s.study_id, s.sections.text(name)) for s in studies]
+        lengths = [(study_id, len(text.split())) for study_id, text in texts if text is not None and has_letter(text)]
+        short, long = SHORT_WORDS[name], LONG_WORDS[name]
+        found += [
+            _finding("warning", (i for i, text in texts if text is None), f"studies have no {name} section"),
+            _finding(
+                "warning",
+                (i for i, text in texts if text is not None and not has_letter(text)),
+                f"studies have {name} that are empty or hold no letter",
+            ),
+            _finding("info", (i for i, n in lengths if n < short), f"studies have {name} under {short} words"),
+            _finding("info", (i for i, n in lengths if n > long), f"studies have {name} over {long} words"),
+        ]
+    return found
+
+
+def _encoding_findings(studies: Sequence[Study]) -> list[Finding | None]:
+    def where(test: Callable[[str], object]) -> list[str]:
+        return [s.study_id for s in studies if any(test(text) for text in _texts(s))]
+
+    return [
+        _finding("warning", where(lambda t: "\ufffd" in t), "studies hold replacement characters (U+FFFD): bytes lost"),
+        _finding("warning", where(_MOJIBAKE.search), "studies look like UTF-8 that was read as Windows-1252"),
+        _finding("warning", where(_CONTROL.search), "studies hold control characters"),
+    ]
+
+
+def _texts(study: Study) -> list[str]:
+    sections = study.sections
+    texts = (sections.findings, sections.impression, sections.comparison, study.indication, study.prior)
+    return [text for text in texts if text]
+
+
+def _duplicate_findings(usable: Sequence[Study], split: SplitConfig, seed: int) -> list[Finding | None]:
+    pairs = [(s.sections.findings, s.sections.impression) for s in usable]
+    first: dict[object, str] = {}
+    copies = [
+        s.study_id for s, pair in zip(usable, pairs, strict=True) if first.setdefault(pair, s.study_id) != s.study_id
+    ]
+    groups = study_groups(usable, split.near_duplicate, seed)
+    sizes = Counter(groups)
+    linked = [s.study_id for s, group in zip(usable, groups, strict=True) if sizes[group] > 1]
+    found = [
+        _finding("info", copies, "studies copy findings and impression of an earlier one"),
+        _finding(
+            "info",
+            linked,
+            f"studies share a group with others (patient, or findings alike at {split.near_duplicate:g}); "
+            f"a drawn split keeps groups whole (largest: {max(sizes.values(), default=0)})",
+        ),
+    ]
+    return found + _given_split_findings(usable, split, seed) if split.use_given else found
+
+
+def _given_split_findings(usable: Sequence[Study], split: SplitConfig, seed: int) -> list[Finding | None]:
+    try:
+        assignment = given(usable)
+    except DataError as error:
+        return [Finding("error", 1, str(error), ())]
+    shared = leaks(usable, assignment, split.near_duplicate, seed)
+    exact = leaks(usable, assignment, 1.0, seed)
+    return [
+        _finding("error", shared.patients, "patients have studies in more than one split"),
+        _finding(
+            "error", exact.studies, "val and test studies have findings with the same words as one in another split"
+        ),
+        _finding(
+            "warning",
+            shared.studies,
+            f"val and test studies have near-duplicate findings ({split.near_duplicate:g}) in another split",
+        ),
+    ]
+
+
+def _finding(level: Level, ids: Iterable[str], message: str) -> Finding | None:
+    ids = list(ids)
+    return Finding(level, len(ids), message, _first(ids)) if ids else None
+
+
+def _first(ids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(ids)[:MAX_IDS]

@@ -1,0 +1,90 @@
+"""Greedy impressions for held-out studies, batched by length, resumable at every batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from radiograd import models
+from radiograd.decoding import decode
+from radiograd.prompts import Prompter
+from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
+from radiograd.types import Study
+
+log = logging.getLogger(__name__)
+
+ROWS = ("sft", "aligned")
+
+
+def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
+    """Write ``eval/<split>/predictions.jsonl``: the greedy impression of every study by the SFT and aligned policy."""
+    from tqdm import tqdm
+
+    studies = [Study.from_json(row) for row in read_jsonl(run.path / "data" / f"{split}.jsonl")]
+    path = run.path / "eval" / split / "predictions.jsonl"
+    tokenizer = models.load_tokenizer(run.config.model)
+    prompter = Prompter(tokenizer, run.config.model)
+    prompts = {study.study_id: prompter.prompt(study) for study in studies}
+    ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
+    batches = plan_batches({key: len(value) for key, value in ids.items()}, run.config.generate.batch_size)
+    written = _whole_batches(path, batches)
+    for row in ROWS:
+        todo = [batch for batch in batches if (row, batch[0]) not in written]
+        if not todo:
+            continue
+        model = models.load_policy(
+            run.config.model,
+            merged=[run.path / "sft" / "adapter"],
+            adapter=run.path / "align" / "adapter" if row == "aligned" else None,
+        )
+        eos = end_tokens(model, tokenizer)
+        for batch in tqdm(todo, desc=f"impressions ({row})", disable=not is_terminal(), unit="batch"):
+            tokens = decode(
+                model,
+                [ids[key] for key in batch],
+                max_new_tokens=run.config.generate.max_new_tokens,
+                eos=eos,
+                pad=tokenizer.pad_token_id,
+            )
+            texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+            append_jsonl(
+                path,
+                [
+                    {"study_id": key, "row": row, "text": text.strip(), "truncated": new[-1] not in eos}
+                    for key, text, new in zip(batch, texts, tokens, strict=True)
+                ],
+            )
+    return {
+        "studies": len(studies),
+        "rows": list(ROWS),
+        "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
+        "truncated": sum(row["truncated"] for row in read_jsonl(path)),
+    }
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer: the tokenizer's and the model's own."""
+    named = model.generation_config.eos_token_id
+    ends = named if isinstance(named, list) else [named]
+    return sorted({tokenizer.eos_token_id, *(token for token in ends if token is not None)})
+
+
+def plan_batches(lengths: dict[str, int], size: int) -> list[list[str]]:
+    """Study ids in batches of like prompt length, longest first. Fixed by the studies alone, so that a resumed run
+    computes the same batches and writes the same text."""
+    order = sorted(lengths, key=lambda key: (-lengths[key], key))
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def _whole_batches(path: Path, batches: Sequence[Sequence[str]]) -> set[tuple[str, str]]:
+    """(row, first study) of every batch fully written; lines of a batch cut short are dropped from the file."""
+    if not path.exists():
+        return set()
+    rows = list(read_jsonl(path))
+    have = {(row["row"], row["study_id"]) for row in rows}
+    whole = {(row, batch[0]) for row in ROWS for batch in batches if all((row, key) in have for key in batch)}
+    keep = {(row, key) for row, first in whole for batch in batches if batch[0] == first for key in batch}
+    write_jsonl(path, [row for row in rows if (row["row"], row["study_id"]) in keep])
+    return whole

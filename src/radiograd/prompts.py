@@ -1,0 +1,91 @@
+"""Study -> what the model reads and what it should answer. One place, so training, sampling and evaluation agree.
+
+Pure text and message handling; the tokenizer is handed in and only called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from radiograd.config import ModelConfig
+from radiograd.types import Study
+
+Messages = list[dict[str, str]]
+REDACTED = "XXXX"
+"""What the OpenI release writes where words were removed. Never a training target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt: ``content`` is chat messages, or plain text for a model without a chat template."""
+
+    study_id: str
+    content: Messages | str
+    cut: bool
+    """Whether the findings were cut to fit ``max_prompt_tokens``."""
+
+
+class Prompter:
+    """Builds prompts and targets for one tokenizer. ``tokenizer`` is any transformers tokenizer with offsets."""
+
+    def __init__(self, tokenizer: Any, config: ModelConfig) -> None:
+        self.tokenizer = tokenizer
+        self.config = config
+        self.chat = bool(getattr(tokenizer, "chat_template", None))
+        self._frame = len(self.ids(self._content("")))
+
+    def prompt(self, study: Study) -> Prompt:
+        """The prompt of a study; findings too long for ``max_prompt_tokens`` are cut at a token's end."""
+        findings = (study.sections.findings or "").strip()
+        room = max(1, self.config.max_prompt_tokens - self._frame)
+        encoded = self.tokenizer(findings, add_special_tokens=False, return_offsets_mapping=True)
+        offsets: Sequence[tuple[int, int]] = encoded["offset_mapping"]
+        cut = len(offsets) > room
+        if cut:
+            findings = findings[: offsets[room - 1][1]]
+        return Prompt(study.study_id, self._content(findings), cut)
+
+    def ids(self, content: Messages | str) -> list[int]:
+        """Token ids of a prompt's content, generation header included."""
+        if isinstance(content, str):
+            plain: list[int] = self.tokenizer(content)["input_ids"]
+            return plain
+        rendered = self.tokenizer.apply_chat_template(content, add_generation_prompt=True, return_dict=True)
+        chat: list[int] = rendered["input_ids"]
+        return chat
+
+    def target_ids(self, text: str) -> list[int]:
+        """Token ids of the answer, end-of-turn token included."""
+        text = text.strip()
+        encoded = self.tokenizer(text if self.chat else " " + text, add_special_tokens=False)
+        return [*encoded["input_ids"], self.tokenizer.eos_token_id]
+
+    def target_labels(self, text: str) -> list[int]:
+        """As :meth:`target_ids` with -100 on tokens that overlap a redaction mark: kept as context, never learnt."""
+        text = text.strip()
+        shown = text if self.chat else " " + text
+        encoded = self.tokenizer(shown, add_special_tokens=False, return_offsets_mapping=True)
+        redacted = _spans(shown, REDACTED)
+        labels = [
+            -100 if any(start < b and a < end for a, b in redacted) else token
+            for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ]
+        return [*labels, self.tokenizer.eos_token_id]
+
+    def _content(self, findings: str) -> Messages | str:
+        if not self.chat:
+            return f"{self.config.system_prompt}\n\nFindings: {findings}\n\nImpression:"
+        return [
+            {"role": "system", "content": self.config.system_prompt},
+            {"role": "user", "content": f"Findings: {findings}"},
+        ]
+
+
+def _spans(text: str, mark: str) -> list[tuple[int, int]]:
+    spans, start = [], text.find(mark)
+    while start >= 0:
+        spans.append((start, start + len(mark)))
+        start = text.find(mark, start + len(mark))
+    return spans

@@ -1,0 +1,148 @@
+"""summary.json -> tables for people. The only place where numbers are rounded: values x 100, one decimal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Summary = Mapping[str, Any]
+"""What :func:`radiograd.evaluate.summarise` returns."""
+
+Grid = list[list[str]]
+"""Header line first; every line equally long."""
+
+UNKNOWN = "–"
+STRATA_TITLES = {"all": "All", "normal": "Normal", "abnormal": "Abnormal"}
+
+
+def summary_text(summary: Summary) -> str:
+    """Every table of a summary as aligned text."""
+    return _document(summary, text, lambda title: f"{title}\n")
+
+
+def summary_markdown(summary: Summary) -> str:
+    """Every table of a summary as Markdown."""
+    return _document(summary, markdown, lambda title: f"### {title}\n\n")
+
+
+def scores_grid(summary: Summary, stratum: str = "all") -> Grid:
+    """Rows x metrics with intervals. ``n`` is the fewest cases scored over the metrics, ``unscored`` the most missed.
+
+    KeyError for a stratum the summary does not have.
+    """
+    rows = rows_of(summary, stratum)
+    metrics = list(dict.fromkeys(metric for entries in rows.values() for metric in entries))
+    grid = [["row", "n", "unscored", *metrics]]
+    for row, entries in rows.items():
+        n = min(entry["n"] for entry in entries.values())
+        unscored = max(entry["unscored"] for entry in entries.values())
+        cells = [value_cell(entries[metric]) if metric in entries else UNKNOWN for metric in metrics]
+        grid.append([row, str(n), str(unscored), *cells])
+    return grid
+
+
+def paired_grid(summary: Summary, stratum: str = "all", metrics: Sequence[str] | None = None) -> Grid:
+    """Paired differences of one stratum, of all metrics or the named ones."""
+    grid = [["a", "b", "metric", "a - b", "p", "n"]]
+    for entry in summary["paired"]:
+        if entry["stratum"] == stratum and (metrics is None or entry["metric"] in metrics):
+            cells = [difference_cell(entry), p_value(entry["p"]), str(entry["n"])]
+            grid.append([entry["a"], entry["b"], entry["metric"], *cells])
+    return grid
+
+
+def signatures(summary: Summary) -> list[str]:
+    """How each metric was computed, in table order."""
+    found = (entry["signature"] for entries in summary["rows"].values() for entry in entries.values())
+    return list(dict.fromkeys(found))
+
+
+def strata_of(summary: Summary) -> list[str]:
+    """``all`` and the strata the summary has."""
+    return ["all", *summary["strata"]]
+
+
+def rows_of(summary: Summary, stratum: str) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """row -> metric -> entry of one stratum. KeyError for a stratum the summary does not have."""
+    rows: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    rows = summary["rows"] if stratum == "all" else summary["strata"][stratum]
+    return rows
+
+
+def value_cell(entry: Mapping[str, Any]) -> str:
+    """``48.2 [45.9, 50.4]``; a dash for what is unknown."""
+    return _with_interval(hundredfold(entry["mean"]), hundredfold(entry["low"]), hundredfold(entry["high"]))
+
+
+def difference_cell(entry: Mapping[str, Any]) -> str:
+    """``+1.2 [-0.3, +2.7]``; a dash for what is unknown."""
+    return _with_interval(*(hundredfold(entry[key], sign=True) for key in ("difference", "low", "high")))
+
+
+def hundredfold(value: float | None, *, sign: bool = False) -> str:
+    """A value in [0, 1] as people write it: 0.4817 -> 48.2."""
+    if value is None:
+        return UNKNOWN
+    shown = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
+    return "0.0" if float(shown) == 0 else shown
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals; smaller ones as ``<0.001``."""
+    if p is None:
+        return UNKNOWN
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def text(grid: Grid) -> str:
+    """Columns aligned with blanks: words to the left, the rest to the right; a line under the header."""
+    widths = [max(len(line[k]) for line in grid) for k in range(len(grid[0]))]
+    words = [not _is_numeric([line[k] for line in grid[1:]]) for k in range(len(grid[0]))]
+    lines = [_padded(line, widths, words) for line in grid]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines) + "\n"
+
+
+def markdown(grid: Grid) -> str:
+    """A Markdown table, padded so that the source reads well too."""
+    grid = [[cell.replace("|", "\\|") for cell in line] for line in grid]
+    widths = [max(3, *(len(line[k]) for line in grid)) for k in range(len(grid[0]))]
+    words = [not _is_numeric([line[k] for line in grid[1:]]) for k in range(len(grid[0]))]
+    ruler = ["-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, words, strict=True)]
+    lines = [_cells(line, widths, words) for line in grid]
+    lines.insert(1, ruler)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _document(summary: Summary, render: Callable[[Grid], str], heading: Callable[[str], str]) -> str:
+    blocks = []
+    for stratum in strata_of(summary):
+        title = f"{STRATA_TITLES.get(stratum, stratum)} studies ({summary['set']}), x 100 [95% interval]"
+        blocks.append(heading(title) + render(scores_grid(summary, stratum)))
+    for stratum in strata_of(summary):
+        grid = paired_grid(summary, stratum)
+        if len(grid) > 1:
+            title = f"Paired differences, {STRATA_TITLES.get(stratum, stratum).lower()} studies, x 100 [95% interval]"
+            blocks.append(heading(title) + render(grid))
+    blocks.append(heading("Signatures") + "".join(f"- {line}\n" for line in signatures(summary)))
+    return "\n".join(blocks)
+
+
+def _with_interval(value: str, low: str, high: str) -> str:
+    if value == UNKNOWN:
+        return UNKNOWN
+    return f"{value} [{low}, {high}]"
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return all(cell == UNKNOWN or cell[:1] in "+-<0123456789" for cell in cells)
+
+
+def _padded(line: Sequence[str], widths: Sequence[int], words: Sequence[bool]) -> str:
+    return "  ".join(_cells(line, widths, words)).rstrip()
+
+
+def _cells(line: Sequence[str], widths: Sequence[int], words: Sequence[bool]) -> list[str]:
+    return [
+        cell.ljust(width) if left else cell.rjust(width) for cell, width, left in zip(line, widths, words, strict=True)
+    ]

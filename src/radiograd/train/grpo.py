@@ -1,0 +1,285 @@
+"""Group-relative policy optimisation from the SFT policy, through TRL by subclass.
+
+What is ours: one combined reward, advantages by :mod:`radiograd.rl.advantages`, sampling that pays for a prompt once
+(:mod:`radiograd.decoding`), log-probabilities that do too (:mod:`radiograd.train.scoring`). What is TRL's: the loss,
+the rollout buffer, the optimiser loop. Overridden private methods are pinned by a contract test.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import set_seed
+from trl import GRPOConfig as TRLConfig
+from trl import GRPOTrainer
+
+from radiograd import models
+from radiograd.config import RunConfig
+from radiograd.decoding import decode
+from radiograd.prompts import REDACTED, Prompter
+from radiograd.rewards import CombinedReward, build_reward
+from radiograd.rl.advantages import dead_groups, group_normalised
+from radiograd.runs import Run, write_jsonl
+from radiograd.train import checkpoints, scoring, settings
+from radiograd.types import Case, Score, Study
+
+log = logging.getLogger(__name__)
+
+
+def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
+    """Align the SFT policy of ``run`` on ``train`` and write the adapter to ``align/adapter``.
+
+    The SFT adapter is merged first, so the new adapter switched off is the SFT policy: the reference of the KL term.
+    Studies whose reference holds a redaction mark are left out: the reward would pay for writing it.
+    """
+    config = run.config
+    folder = run.path / "align"
+    reward = build_reward(config.align.reward)
+    set_seed(config.seed + 1)
+    tokenizer = models.load_tokenizer(config.model)
+    prompter = Prompter(tokenizer, config.model)
+    studies = [study for study in train if REDACTED not in (study.sections.impression or "")]
+    prompts = [prompter.prompt(study) for study in studies]
+    trainer = PolicyTrainer(
+        run=run,
+        reward=reward,
+        studies={study.study_id: study for study in studies},
+        model=models.load_policy(config.model, merged=[run.path / "sft" / "adapter"]),
+        args=_arguments(config, folder / "checkpoints"),
+        train_dataset=Dataset.from_list([{"prompt": p.content, "study_id": p.study_id} for p in prompts]),
+        processing_class=tokenizer,
+        peft_config=models.lora_config(config.model.lora),
+        callbacks=[checkpoints.Keeper(run, "align", metrics_row)],
+    )
+    settings.quiet(trainer)
+    settings.train(trainer, run, "align", folder / "checkpoints")
+    settings.save_adapter(trainer, folder / "adapter")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return {
+        "studies": len(studies),
+        "left_out_redacted": len(train) - len(studies),
+        "prompts_cut": sum(p.cut for p in prompts),
+        "steps": trainer.state.global_step,
+        **settings.cost(trainer.tokens),
+    }
+
+
+class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPO with our reward, advantages, sampling and scoring."""
+
+    def __init__(self, *, run: Run, reward: CombinedReward, studies: Mapping[str, Study], **kwargs: Any) -> None:
+        self.run, self.reward, self.studies = run, reward, studies
+        self.tokens = 0
+        self._scores: list[Score] = []
+        self._seconds = {"sampling": 0.0, "reward": 0.0}
+        self._logps: Any = None
+        super().__init__(reward_funcs=[self._reward], **kwargs)
+        scoring.attach_scoring(self.accelerator.unwrap_model(self.model))
+
+    # -- sampling
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
+    ) -> Any:
+        if self.use_vllm or images is not None or multimodal_fields:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, has_tool_images
+            )
+        started = time.perf_counter()
+        distinct, repeats = _repeats([list(ids) for ids in prompt_ids])
+        model = self.accelerator.unwrap_model(self.model)
+        training = model.training
+        model.eval()
+        completions = decode(
+            model,
+            distinct,
+            repeats=repeats,
+            max_new_tokens=self.max_completion_length,
+            eos=self.eos_token_ids,
+            pad=self._tokenizer.pad_token_id,
+            temperature=self.temperature,
+        )
+        model.train(training)
+        self.tokens += sum(map(len, prompt_ids)) + sum(map(len, completions))
+        self._seconds["sampling"] += time.perf_counter() - started
+        return completions, None
+
+    # -- reward and advantage
+
+    def _reward(self, completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float | None]:
+        started = time.perf_counter()
+        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+        cases = [Case(self.studies[i], text.strip()) for i, text in zip(study_id, texts, strict=True)]
+        self._scores = self.reward(cases)
+        self._cases = cases
+        self._seconds["reward"] += time.perf_counter() - started
+        return [score.value for score in self._scores]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._seconds = {"sampling": 0.0, "reward": 0.0}
+        started = time.perf_counter()
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        mode = "train" if self.model.training else "eval"
+        values = [float("nan") if score.value is None else score.value for score in self._scores]
+        local = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
+        rewards = self.accelerator.gather(local).view(-1, self.num_generations)
+        advantages = group_normalised(rewards).flatten()
+        first = self.accelerator.process_index * len(local)
+        output["advantages"] = advantages[first : first + len(local)]
+        self._note(mode, rewards, output["advantages"])
+        self._seconds["scoring"] = time.perf_counter() - started - sum(self._seconds.values())
+        for name, seconds in self._seconds.items():
+            self._metrics[mode][f"seconds/{name}"].append(seconds)
+        return output
+
+    def _note(self, mode: str, rewards_P_G: Any, advantages_B: Any) -> None:
+        """Log every term, the dead groups and the lengths; now and then the rollout itself."""
+        noted = self._metrics[mode]
+        noted["reward/total"].append(float(rewards_P_G.nanmean()))
+        noted["reward/total_std"].append(float(rewards_P_G.std(-1).nanmean()))
+        noted["reward/unscored_frac"].append(float(rewards_P_G.isnan().float().mean()))
+        noted["dead_groups"].append(float(dead_groups(rewards_P_G).float().mean()))
+        noted["words_mean"].append(sum(len(c.candidate.split()) for c in self._cases) / len(self._cases))
+        noted["distinct_frac"].append(len({(c.study.study_id, c.candidate) for c in self._cases}) / len(self._cases))
+        for term in self.reward.terms:
+            found = [score.parts[term] for score in self._scores if term in score.parts]
+            if found:
+                noted[f"reward/{term}"].append(sum(found) / len(found))
+        rollout = self.state.global_step // self.num_iterations
+        if rollout % self.run.config.align.log_rollouts_every == 0:
+            rows = gather_object(
+                [
+                    {
+                        "study_id": case.study.study_id,
+                        "completion": case.candidate,
+                        "reward": score.value,
+                        "terms": dict(score.parts),
+                        "why": score.why,
+                        "advantage": round(float(advantage), 6),
+                    }
+                    for case, score, advantage in zip(self._cases, self._scores, advantages_B, strict=True)
+                ]
+            )
+            if self.accelerator.is_main_process:
+                write_jsonl(self.run.path / "rollouts" / f"step_{self.state.global_step:06d}.jsonl", rows)
+
+    # -- log-probabilities and loss
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Any,
+        attention_mask: Any,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        pixel_values: Any = None,
+        **fields: Any,
+    ) -> tuple[Any, Any, Any]:
+        if pixel_values is not None or compute_aux_loss:
+            return super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size=batch_size,
+                compute_entropy=compute_entropy,
+                compute_aux_loss=compute_aux_loss,
+                pixel_values=pixel_values,
+                **fields,
+            )
+        chunks = []
+        for ids, mask in zip(
+            input_ids.split(batch_size or len(input_ids)), attention_mask.split(batch_size or len(input_ids)), strict=True
+        ):
+            with self.accelerator.autocast():
+                chunks.append(
+                    scoring.score_completions(
+                        model,
+                        ids[:, :-logits_to_keep],
+                        mask[:, :-logits_to_keep],
+                        ids[:, -logits_to_keep:],
+                        mask[:, -logits_to_keep:],
+                        self.temperature,
+                    )
+                )
+        logps = torch.cat([c[0] for c in chunks])
+        if torch.is_grad_enabled():
+            self._logps = logps.detach()
+        return logps, torch.cat([c[1] for c in chunks]) if compute_entropy else None, None
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        started = time.perf_counter()
+        loss = super()._compute_loss(model, inputs)
+        mode = "train" if self.model.training else "eval"
+        old = inputs.get("old_per_token_logps")
+        if old is not None and self._logps is not None:
+            moved = ((self._logps - old).exp() - 1).abs() * inputs["completion_mask"]
+            self._metrics[mode]["ratio_max"].append(float(self.accelerator.gather(moved.max()).max()))
+        self._metrics[mode]["seconds/forward"].append(time.perf_counter() - started)
+        return loss
+
+
+def _repeats(prompts: list[list[int]]) -> tuple[list[list[int]], int]:
+    """Distinct prompts and how often each is repeated in a row; (all, 1) when the rows are not even groups."""
+    count = 1
+    while count < len(prompts) and prompts[count] == prompts[0]:
+        count += 1
+    distinct = prompts[::count]
+    even = len(prompts) % count == 0 and all(p == distinct[i // count] for i, p in enumerate(prompts))
+    return (distinct, count) if even else (prompts, 1)
+
+
+def _arguments(config: RunConfig, folder: Path) -> Any:
+    align = config.align
+    accumulation = align.prompts * align.group_size // align.micro_batch
+    steps = align.rollouts * align.updates_per_rollout
+    return TRLConfig(
+        **settings.common(config, folder),
+        max_steps=steps,
+        learning_rate=align.lr,
+        warmup_steps=round(align.warmup * steps),
+        lr_scheduler_type="constant_with_warmup",
+        per_device_train_batch_size=align.micro_batch,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation,
+        num_generations=align.group_size,
+        num_iterations=align.updates_per_rollout,
+        beta=align.beta,
+        epsilon=align.eps,
+        temperature=align.temperature,
+        max_completion_length=align.max_new_tokens,
+        loss_type="grpo",
+        scale_rewards="group",
+        save_steps=align.checkpoint_every * align.updates_per_rollout,
+    )
+
+
+_NAMES = {
+    "loss": "loss",
+    "learning_rate": "lr",
+    "grad_norm": "grad_norm",
+    "kl": "kl",
+    "entropy": "entropy",
+    "clip_ratio/region_mean": "clip_share",
+    "completions/clipped_ratio": "truncated_frac",
+    "completions/mean_length": "tokens_mean",
+    "step_time": "seconds/step",
+}
+_OURS = ("reward/", "seconds/", "dead_groups", "words_mean", "distinct_frac", "ratio_max")
+
+
+def metrics_row(logs: Mapping[str, Any]) -> dict[str, float]:
+    """TRL's log line in our names; what is not known yet is left out."""
+    row = {ours: float(logs[theirs]) for theirs, ours in _NAMES.items() if logs.get(theirs) is not None}
+    row.update({k: float(v) for k, v in logs.items() if k.startswith(_OURS) and v is not None})
+    return row if "loss" in row else {}

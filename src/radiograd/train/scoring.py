@@ -1,0 +1,194 @@
+"""Log-probabilities of given completions, computed only where they are needed.
+
+Three savings over scoring every row whole, all exact: the LM head runs on completion positions only; a prompt shared
+by several rows is computed once and its differentiable key/value cache repeated; rows of like length go together.
+The forward runs through the model's own ``__call__``, so wrappers that synchronise gradients still see it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from radiograd import models
+from radiograd.errors import ModelError
+
+_HEAD_CHUNK = 2048  # positions per LM-head call: bounds the (positions, vocabulary) block
+
+
+def attach_scoring(model: Any) -> None:
+    """Give ``model`` (PEFT-wrapped or not) the keyword ``score=`` in its forward; without it nothing changes.
+
+    Both ways of calling must then run inside :func:`radiograd.models.precision` (scoring does so itself).
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    original = base.forward
+
+    @functools.wraps(original)
+    def forward(*args: Any, score: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        if score is None:
+            return original(*args, **kwargs)
+        with models.precision(base):
+            return _score(base, **score)
+
+    base.forward = forward
+    models.free_adapter_inputs(base)
+
+
+def score_labels(model: Any, input_ids_B_T: Any, attention_mask_B_T: Any, labels_B_T: Any) -> Any:
+    """Log-probability of every label that is not -100, in row order: (N,). Right padding."""
+    return model(score={"kind": "labels", "ids": input_ids_B_T, "mask": attention_mask_B_T, "labels": labels_B_T})
+
+
+def score_completions(
+    model: Any, prompt_ids_B_P: Any, prompt_mask_B_P: Any, ids_B_T: Any, mask_B_T: Any, temperature: float = 1.0
+) -> tuple[Any, Any]:
+    """Log-probabilities and entropies (nats) of completion tokens: two (B, T), 0 on padding.
+
+    Prompts are left-padded, completions right-padded. Rows with equal prompts share one pass over the prompt.
+    ``temperature`` divides the logits, as in sampling. Entropies carry no gradient.
+    """
+    result: tuple[Any, Any] = model(
+        score={
+            "kind": "completions",
+            "prompts": prompt_ids_B_P,
+            "prompt_mask": prompt_mask_B_P,
+            "ids": ids_B_T,
+            "mask": mask_B_T,
+            "temperature": temperature,
+        }
+    )
+    return result
+
+
+def _score(base: Any, kind: str, **arguments: Any) -> Any:
+    return {"labels": _labels, "completions": _completions}[kind](base, **arguments)
+
+
+def _labels(base: Any, ids: Any, mask: Any, labels: Any) -> Any:
+    hidden = base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:] != -100
+    return _head(base, hidden[wanted], labels[:, 1:][wanted])[0]
+
+
+def _completions(base: Any, prompts: Any, prompt_mask: Any, ids: Any, mask: Any, temperature: float) -> Any:
+    import torch
+
+    first, inverse = _unique_rows(prompts, prompt_mask)
+    cache, prompts, prompt_mask = _prefill(base, prompts[first], prompt_mask[first])
+    logps = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    entropies = torch.zeros_like(logps)
+    lengths = mask.sum(-1)
+    for rows in length_buckets(lengths.tolist()):
+        index = torch.tensor(rows, device=ids.device)
+        width = int(lengths[index].max())
+        if width == 0:
+            continue
+        hidden = _suffix(base, cache, prompts, prompt_mask, inverse[index], ids[index, :width], mask[index, :width])
+        wanted = mask[index, :width].bool()
+        values, entropy = _head(base, hidden[wanted], ids[index, :width][wanted], temperature)
+        row, column = wanted.nonzero(as_tuple=True)
+        logps = logps.index_put((index[row], column), values)
+        entropies = entropies.index_put((index[row], column), entropy)
+    return logps, entropies
+
+
+def _unique_rows(prompts: Any, mask: Any) -> tuple[Any, Any]:
+    """First row of each distinct prompt, and for every row the number of its prompt."""
+    import torch
+
+    keys = [tuple(p[m.bool()].tolist()) for p, m in zip(prompts, mask, strict=True)]
+    numbers: dict[tuple[int, ...], int] = {}
+    first = []
+    for row, key in enumerate(keys):
+        if key not in numbers:
+            numbers[key] = len(numbers)
+            first.append(row)
+    device = prompts.device
+    return torch.tensor(first, device=device), torch.tensor([numbers[key] for key in keys], device=device)
+
+
+def _prefill(base: Any, prompts: Any, mask: Any) -> tuple[Any, Any, Any]:
+    """Keys and values of all prompt tokens but the last, which goes with the completion."""
+    from transformers import DynamicCache
+
+    width = int(mask.sum(-1).max())  # common left padding is not computed
+    prompts, mask = prompts[:, -width:], mask[:, -width:]
+    cache = DynamicCache(config=base.config.get_text_config())
+    if width > 1:
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        base.base_model(
+            input_ids=prompts[:, :-1],
+            attention_mask=mask[:, :-1],
+            position_ids=positions[:, :-1],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        if cache.get_seq_length() != width - 1:
+            raise ModelError("this model keeps no key/value cache while training; switch gradient checkpointing off")
+    return cache, prompts, mask
+
+
+def _suffix(base: Any, cache: Any, prompts: Any, prompt_mask: Any, inverse: Any, ids: Any, mask: Any) -> Any:
+    """Hidden states that predict each completion token: (rows, T, D)."""
+    import torch
+
+    prompt_rows = prompt_mask[inverse]
+    ids = torch.cat([prompts[inverse, -1:], ids[:, :-1]], dim=1)
+    attention = torch.cat([prompt_rows, mask[:, :-1]], dim=1)
+    positions = (attention.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    return base.base_model(
+        input_ids=ids,
+        attention_mask=attention,
+        position_ids=positions,
+        past_key_values=_select(cache, inverse, base.config.get_text_config()),
+        use_cache=True,
+    ).last_hidden_state
+
+
+def _select(cache: Any, rows: Any, config: Any) -> Any:
+    """A new cache holding ``rows`` of ``cache`` (rows may repeat); gradients flow to the original."""
+    from transformers import DynamicCache
+
+    chosen = DynamicCache(config=config)
+    for number, layer in enumerate(cache.layers):
+        if layer.keys is not None:
+            chosen.update(layer.keys[rows], layer.values[rows], number)
+    return chosen
+
+
+def _head(base: Any, hidden_N_D: Any, targets_N: Any, temperature: float = 1.0) -> tuple[Any, Any]:
+    """Log-probability of each target and entropy at its position, (N,) each, in float32."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    head = base.get_output_embeddings()
+
+    def block(hidden: Any, targets: Any) -> tuple[Any, Any]:
+        logps = torch.log_softmax(head(hidden).float() / temperature, dim=-1)
+        with torch.no_grad():
+            entropy = -(logps.exp() * logps).sum(-1)
+        return logps.gather(-1, targets.unsqueeze(-1)).squeeze(-1), entropy
+
+    if len(targets_N) <= _HEAD_CHUNK:
+        result: tuple[Any, Any] = block(hidden_N_D, targets_N)
+        return result
+    parts = [
+        checkpoint(block, h, t, use_reentrant=False)
+        for h, t in zip(hidden_N_D.split(_HEAD_CHUNK), targets_N.split(_HEAD_CHUNK), strict=True)
+    ]
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def length_buckets(lengths: Sequence[int], slack: int = 8) -> list[list[int]]:
+    """Rows grouped so that none is padded by more than ``slack`` + a quarter of its length; each row once."""
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    buckets: list[list[int]] = []
+    limit = -1
+    for row in order:
+        if lengths[row] > limit:
+            buckets.append([])
+            limit = lengths[row] + slack + lengths[row] // 4
+        buckets[-1].append(row)
+    return buckets

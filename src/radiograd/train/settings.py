@@ -1,0 +1,75 @@
+"""What both trainers share: arguments, resuming, saving, cost."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, ProgressCallback
+
+from radiograd import models
+from radiograd.config import RunConfig
+from radiograd.runs import Run, is_terminal
+from radiograd.train import checkpoints
+
+log = logging.getLogger(__name__)
+
+
+def common(config: RunConfig, folder: Path) -> dict[str, Any]:
+    """Trainer arguments that do not depend on the method."""
+    return {
+        "output_dir": str(folder),
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "bf16": False,  # scoring sets the precision itself; adapters stay in float32
+        "use_cpu": models.device_of(config.model) == "cpu",
+        "max_grad_norm": 1.0,
+        "weight_decay": 0.0,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "report_to": "none",
+        "disable_tqdm": not is_terminal(),
+        "dataloader_num_workers": 0,
+        "remove_unused_columns": False,
+        "gradient_checkpointing": False,  # TRL's default is on; it would silently switch the key/value cache off
+    }
+
+
+def quiet(trainer: Any) -> None:
+    """No dicts printed between progress bars: the numbers go to metrics.jsonl."""
+    trainer.remove_callback(PrinterCallback)
+    if not is_terminal():
+        trainer.remove_callback(ProgressCallback)
+
+
+def train(trainer: Any, run: Run, stage: str, folder: Path) -> None:
+    """Train from the newest whole checkpoint, or from the start; metrics rows after it are written again."""
+    newest = checkpoints.latest(folder)
+    run.rewind_metrics(stage, checkpoints.step_of(newest) if newest else 0)
+    if newest:
+        log.info("%s: resuming from step %d", stage, checkpoints.step_of(newest))
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+
+
+def save_adapter(trainer: Any, folder: Path) -> None:
+    """The trained adapter in ``folder``, whole or not there."""
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.is_world_process_zero():
+        model.save_pretrained(str(beside), safe_serialization=True)
+        (beside / "README.md").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+
+
+def cost(tokens: int) -> dict[str, float]:
+    """Tokens in the data and the process's peak resident memory so far, in GiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scale = 2**30 if sys.platform == "darwin" else 2**20
+    return {"tokens": tokens, "peak_gib": round(peak / scale, 2)}

@@ -1,0 +1,115 @@
+"""Supervised fine-tuning on findings -> impression through TRL; loss on the impression only."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import get_peft_model
+from transformers import set_seed
+from trl import SFTConfig as TRLConfig
+from trl import SFTTrainer
+
+from radiograd import models
+from radiograd.config import RunConfig
+from radiograd.prompts import Prompter
+from radiograd.runs import Run
+from radiograd.train import checkpoints, scoring, settings
+from radiograd.train.order import length_grouped
+from radiograd.types import Study
+
+log = logging.getLogger(__name__)
+
+
+def train_sft(run: Run, train: Sequence[Study]) -> dict[str, Any]:
+    """Fine-tune a fresh adapter on ``train`` and write it to ``sft/adapter``; resumes from the last checkpoint."""
+    config = run.config
+    folder = run.path / "sft"
+    set_seed(config.seed)
+    tokenizer = models.load_tokenizer(config.model)
+    rows, cut = encode(Prompter(tokenizer, config.model), train)
+    lengths = [len(row["input_ids"]) for row in rows]
+    rng = np.random.default_rng([config.seed, 1])
+    order = length_grouped(lengths, config.sft.batch_size, config.sft.epochs, rng)
+    model = get_peft_model(models.load_policy(config.model), models.lora_config(config.model.lora))
+    scoring.attach_scoring(model)
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(config, folder / "checkpoints", steps=-(-len(order) // config.sft.batch_size)),
+        train_dataset=Dataset.from_list([rows[number] for number in order]),
+        processing_class=tokenizer,
+        callbacks=[checkpoints.Keeper(run, "sft", _metrics)],
+    )
+    trainer.loss_reduction = config.sft.loss_reduction
+    settings.quiet(trainer)
+    settings.train(trainer, run, "sft", folder / "checkpoints")
+    settings.save_adapter(trainer, folder / "adapter")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return {"studies": len(train), "prompts_cut": cut, "steps": trainer.state.global_step, **settings.cost(sum(lengths))}
+
+
+def encode(prompter: Prompter, studies: Sequence[Study]) -> tuple[list[dict[str, list[int]]], int]:
+    """Token rows with labels -100 on the prompt and on redaction marks, and how many prompts were cut."""
+    rows, cut = [], 0
+    for study in studies:
+        prompt = prompter.prompt(study)
+        prompt_ids = prompter.ids(prompt.content)
+        impression = study.sections.impression or ""
+        rows.append(
+            {
+                "input_ids": prompt_ids + prompter.target_ids(impression),
+                "labels": [-100] * len(prompt_ids) + prompter.target_labels(impression),
+            }
+        )
+        cut += prompt.cut
+    return rows, cut
+
+
+class _Trainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer with the loss on the needed positions only and rows taken in the order given."""
+
+    loss_reduction = "token_mean"
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        logps = scoring.score_labels(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        if self.loss_reduction == "sequence_sum":
+            count = len(inputs["input_ids"]) * self.current_gradient_accumulation_steps
+        else:
+            count = len(logps) if num_items_in_batch is None else num_items_in_batch
+        return sequence_loss(logps, count)
+
+
+def sequence_loss(logps_N: Any, count: Any) -> Any:
+    """Negative log-likelihood: minus the sum over label tokens, divided by ``count`` (tokens, or sequences)."""
+    return -logps_N.sum() / torch.as_tensor(count).clamp(min=1)
+
+
+def _arguments(config: RunConfig, folder: Path, steps: int) -> Any:
+    sft = config.sft
+    return TRLConfig(
+        **settings.common(config, folder),
+        max_steps=steps,
+        learning_rate=sft.lr,
+        warmup_steps=round(sft.warmup * steps),
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": 0.1},
+        per_device_train_batch_size=sft.micro_batch,
+        gradient_accumulation_steps=sft.batch_size // sft.micro_batch,
+        save_steps=sft.checkpoint_every,
+        train_sampling_strategy="sequential",
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+
+
+def _metrics(logs: Mapping[str, Any]) -> dict[str, float]:
+    names = {"loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm"}
+    return {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from peft import get_peft_model
+
+from radiograd import models
+from radiograd.config import LoraConfig, ModelConfig
+from radiograd.errors import ModelError
+from radiograd.train.scoring import attach_scoring, length_buckets, score_completions, score_labels
+
+
+@pytest.fixture
+def policy(tiny_model: Path):
+    """A tiny policy in float32 with an adapter that already differs from zero."""
+    config = ModelConfig(name=str(tiny_model), dtype="float32", lora=LoraConfig(rank=4, alpha=8))
+    model = get_peft_model(models.load_policy(config), models.lora_config(config.lora))
+    generator = torch.Generator().manual_seed(3)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            weight.data = torch.randn(weight.shape, generator=generator) * 0.05
+    attach_scoring(model)
+    return model.train()
+
+
+def _batch(rows: list[int], lengths: list[int]):
+    """Completions of the given lengths for prompts numbered ``rows``; prompts are left-padded to 12 with waste."""
+    generator = torch.Generator().manual_seed(5)
+    prompts = torch.randint(5, 400, (3, 12), generator=generator)
+    prompt_mask = torch.ones_like(prompts)
+    for row, padding in enumerate((2, 5, 3)):  # two columns are padding in every row
+        prompt_mask[row, :padding] = 0
+    ids = torch.randint(5, 400, (len(rows), max(lengths)), generator=generator)
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(-1)).long()
+    return prompts[rows], prompt_mask[rows], ids, mask
+
+
+def _plainly(model, prompts, prompt_mask, ids, mask, temperature=1.0):
+    """The slow twin: every row whole, all logits."""
+    whole, attention = torch.cat([prompts, ids], 1), torch.cat([prompt_mask, mask], 1)
+    positions = (attention.cumsum(-1) - 1).clamp(min=0)
+    logits = model(input_ids=whole, attention_mask=attention, position_ids=positions, use_cache=False).logits
+    logps = torch.log_softmax(logits[:, prompts.shape[1] - 1 : -1].float() / temperature, -1)
+    return logps.gather(-1, ids.unsqueeze(-1)).squeeze(-1) * mask, -(logps.exp() * logps).sum(-1) * mask
+
+
+ROWS, LENGTHS = [2, 0, 0, 1, 2, 0, 1], [3, 20, 4, 1, 37, 20, 5]  # groups of unequal size, rows shuffled
+
+
+def test_shared_prompts_give_the_log_probabilities_of_whole_rows(policy) -> None:
+    batch = _batch(ROWS, LENGTHS)
+    logps, entropies = score_completions(policy, *batch, temperature=0.7)
+    expected, expected_entropies = _plainly(policy, *batch, temperature=0.7)
+    torch.testing.assert_close(logps, expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(entropies, expected_entropies, atol=2e-5, rtol=0)
+
+
+def test_shared_prompts_give_the_gradients_of_whole_rows(policy) -> None:
+    batch = _batch(ROWS, LENGTHS)
+    weights = torch.randn(len(ROWS), max(LENGTHS), generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for score in (lambda: score_completions(policy, *batch)[0], lambda: _plainly(policy, *batch)[0]):
+        policy.zero_grad()
+        (score() * weights).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None]))
+    assert gradients[1].norm() > 0
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+
+
+def test_a_one_token_prompt_needs_no_cache(policy) -> None:
+    prompts, mask = torch.tensor([[7], [7]]), torch.ones(2, 1, dtype=torch.long)
+    ids, ids_mask = torch.tensor([[8, 9], [10, 11]]), torch.ones(2, 2, dtype=torch.long)
+    logps, _ = score_completions(policy, prompts, mask, ids, ids_mask)
+    torch.testing.assert_close(logps, _plainly(policy, prompts, mask, ids, ids_mask)[0], atol=2e-5, rtol=0)
+
+
+def test_rows_without_a_token_score_nothing_and_break_nothing(policy) -> None:
+    prompts, prompt_mask, ids, mask = _batch([0, 1], [4, 4])
+    mask[1] = 0  # a completion masked out whole
+    logps, _ = score_completions(policy, prompts, prompt_mask, ids, mask)
+    assert torch.equal(logps[1], torch.zeros(4))
+    torch.testing.assert_close(logps, _plainly(policy, prompts, prompt_mask, ids, mask)[0], atol=2e-5, rtol=0)
+
+
+def test_label_scores_are_those_of_the_full_logits(policy) -> None:
+    ids = torch.randint(5, 400, (3, 15), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    mask[1, 10:] = 0
+    labels = ids.masked_fill(mask == 0, -100)
+    labels[:, :6] = -100
+    logps = torch.log_softmax(policy(input_ids=ids, attention_mask=mask).logits[:, :-1].float(), -1)
+    wanted = labels[:, 1:] != -100
+    expected = logps.gather(-1, labels[:, 1:].clamp(min=0).unsqueeze(-1)).squeeze(-1)[wanted]
+    torch.testing.assert_close(score_labels(policy, ids, mask, labels), expected, atol=2e-5, rtol=0)
+
+
+def test_many_positions_go_through_the_head_in_blocks_with_the_same_result(policy, monkeypatch) -> None:
+    from radiograd.train import scoring
+
+    batch = _batch(ROWS, LENGTHS)
+    whole = score_completions(policy, *batch)[0]
+    monkeypatch.setattr(scoring, "_HEAD_CHUNK", 7)
+    torch.testing.assert_close(score_completions(policy, *batch)[0], whole, atol=1e-6, rtol=0)
+
+
+def test_a_model_that_drops_its_cache_is_refused_instead_of_scored_wrongly(policy) -> None:
+    policy.get_base_model().gradient_checkpointing_enable()
+    with pytest.raises(ModelError, match="gradient checkpointing"):
+        score_completions(policy, *_batch([0], [3]))
+
+
+@given(st.lists(st.integers(0, 300), max_size=40))
+def test_buckets_hold_every_row_once_and_bound_the_padding(lengths: list[int]) -> None:
+    buckets = length_buckets(lengths)
+    assert sorted(row for bucket in buckets for row in bucket) == list(range(len(lengths)))
+    for bucket in buckets:
+        low, high = min(lengths[r] for r in bucket), max(lengths[r] for r in bucket)
+        assert high <= low + 8 + low // 4
