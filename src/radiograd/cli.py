@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -101,8 +100,9 @@ def run(config: str, overrides: Sequence[str], root: Path, dry_run: bool) -> Non
     from radiograd.config import load_config
 
     settings = load_config(config, overrides)
-    _fetch_missing(settings)
     stages.check_names(settings)
+    _fetch_missing(settings)
+    stages.check_model(settings)
     if dry_run:
         click.echo(json.dumps(stages.dry_run(settings), indent=2))
         return
@@ -130,6 +130,7 @@ def _stage_command(name: str, text: str) -> None:
             settings = load_config(run_or_config, overrides)
         if name not in stages.CHEAP:
             stages.check_names(settings)
+            stages.check_model(settings)
         programs = {name: stages.PROGRAMS[name]}
         if name == "sft":
             programs = {"data": stages.PROGRAMS["data"], **programs}
@@ -160,7 +161,7 @@ def doctor() -> None:
 
 
 def _work(settings: Any, root: Path, programs: Any, again: Sequence[str]) -> None:
-    from radiograd.runs import open_run, run_stages, run_path
+    from radiograd.runs import open_run, run_path, run_stages
 
     # TRL 1.16 sets an option by the name transformers is about to drop; nothing a user could do about it
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
@@ -177,9 +178,9 @@ def _work(settings: Any, root: Path, programs: Any, again: Sequence[str]) -> Non
 
 def _show_table(opened: Any) -> None:
     from radiograd.runs import read_json
-    from radiograd.tables import summary_text
+    from radiograd.tables import brief_text
 
-    click.echo(summary_text(read_json(opened.path / "eval" / "test" / "summary.json")))
+    click.echo(brief_text(read_json(opened.path / "eval" / "test" / "summary.json")))
 
 
 def _fetch_missing(settings: Any) -> None:
@@ -201,18 +202,16 @@ def _fetch_missing(settings: Any) -> None:
 
 def _config_or_data(source: str, overrides: Sequence[str]) -> Any:
     """A config, or the defaults with a data file (by its ending) or folder put in."""
-    from radiograd.config import load_config, parse_config
+    from radiograd.config import apply_override, load_config, parse_config, shipped
+    from radiograd.data import source_of
 
-    endings = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
-    suffixes = [s for s in Path(source).suffixes if s != ".gz"]
-    kind = endings.get(suffixes[-1].lower()) if suffixes else None
+    path = Path(source)
     if source == "openi":
-        kind = "openi"
-    if kind is None:
+        values: dict[str, Any] = {"data": {"source": "openi"}}
+    elif shipped(source) or (path.suffix.lower() in ("", ".yaml", ".yml", ".json") and not path.is_dir()):
         return load_config(source, overrides)
-    from radiograd.config import apply_override
-
-    values: dict[str, Any] = {"data": {"source": kind, "path": None if source == "openi" else source}}
+    else:
+        values = {"data": {"source": source_of(path), "path": source}}
     for override in overrides:
         apply_override(values, override)
     return parse_config(values, source)
@@ -241,6 +240,9 @@ def _call(command: Callable[[], Any]) -> int:
         command()
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     except click.UsageError as error:
         hint = f" Try: {error.ctx.command_path} --help" if error.ctx else ""
         return _fail(f"{error.format_message()}{hint}", 2)
@@ -252,7 +254,9 @@ def _call(command: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        from radiograd.runs import is_disk_full
+
+        if is_disk_full(error):
             where = f" while writing {error.filename}" if error.filename else ""
             return _fail(f"the disk is full{where}; free some space and run the same command again: {_typed()}", 1)
         if error.filename is None:
@@ -264,7 +268,7 @@ def _call(command: Callable[[], Any]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {' '.join(message.splitlines())}", err=True)
     return code
 
 

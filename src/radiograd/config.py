@@ -1,7 +1,7 @@
 """Every knob, its default and its meaning. Strict and frozen: an unknown key is an error with a suggestion.
 
 Order of precedence: defaults here < the YAML file < ``dotted.key=value`` on the command line. Nothing here imports
-torch; names (readers, metrics, reward terms) are resolved by :mod:`radiograd.plan` before a model loads.
+torch; names (readers, metrics, reward terms) are resolved by :mod:`radiograd.stages` before a model loads.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +25,9 @@ Positive = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """One part of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
 
 class SplitConfig(Section):
@@ -52,6 +55,9 @@ class LimitConfig(Section):
     train: Positive | None = None
     val: Positive | None = None
     test: Positive | None = None
+    train_per_group: Positive | None = None
+    """At most this many studies of one near-duplicate group are trained on (null = all): less template, more findings
+    for the same time."""
 
 
 class DataConfig(Section):
@@ -167,7 +173,7 @@ class GRPOConfig(Section):
 class GenerateConfig(Section):
     """Greedy impressions for held-out studies."""
 
-    batch_size: Positive = 32
+    batch_size: Positive = 64
     max_new_tokens: Positive = 64
 
 
@@ -206,24 +212,25 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         names = ", ".join(sorted(p.stem for p in SHIPPED_CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"{path}: no such configuration file. Shipped ones can be named: {names}") from None
+        raise ConfigError(f"{path}: no such configuration file or run folder. Shipped by name: {names}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder, not a configuration file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{where} is not valid YAML: {problem}") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
     for override in overrides:
         apply_override(values, override)
-    return parse_config(values, str(path))
+    return parse_config(values, f"{path} with overrides" if overrides else str(path))
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -231,10 +238,10 @@ SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 
 def shipped(name: str) -> Path | None:
     """The path of the shipped configuration called ``name`` (with or without ``configs/`` and ``.yaml``), or None."""
-    if Path(name).exists():
+    if Path(name).is_file():
         return None
     candidate = SHIPPED_CONFIGS / (Path(name).name.removesuffix(".yaml") + ".yaml")
-    known = Path(name).parent in (Path("."), Path("configs"))
+    known = Path(name).parent in (Path(), Path("configs"))
     return candidate if known and candidate.exists() else None
 
 
@@ -265,19 +272,17 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> 
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Put one ``dotted.key=value`` into nested ``values``; UsageError when it is not of that form."""
+    """Put one ``dotted.key=value`` into nested ``values``; UsageError when it is not of that form.
+
+    The value is YAML. What YAML 1.1 takes for text but a number is asked for (1e-4) becomes one in validation.
+    """
     key, equals, raw = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise UsageError(f"override {override!r} is not of the form dotted.key=value, e.g. sft.lr=0.0003")
     try:
         value = yaml.safe_load(raw) if raw else None
-    except yaml.YAMLError:
-        raise UsageError(f"override {key!r}: its value is not valid YAML") from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            value = float(value)
-        except ValueError:
-            pass
+    except (yaml.YAMLError, ValueError):
+        raise UsageError(f"override {key!r}: its value is not valid YAML; put it in quotes") from None
     *parents, leaf = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
@@ -292,6 +297,8 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {key!r}.{did_you_mean(location[-1], _known_keys(location[:-1]))}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_type" and isinstance(error["input"], (int, float, date)):
+        message += "; put it in quotes"
     return f"{key}: {message}" if key else message
 
 

@@ -69,7 +69,9 @@ def load_tokenizer(config: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     where = locate_model(config)
-    tokenizer = _from_hub(AutoTokenizer.from_pretrained, where, revision=config.revision)
+    tokenizer = _from_hub("a tokenizer", AutoTokenizer.from_pretrained, where, revision=config.revision)
+    if not tokenizer.is_fast:
+        raise ModelError(f"the tokenizer of {config.name} gives no character offsets; it needs a tokenizer.json")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {config.name} has no end-of-text token; add eos_token to its config")
     if tokenizer.pad_token_id is None:
@@ -84,15 +86,20 @@ def load_policy(config: ModelConfig, merged: Sequence[Path] = (), adapter: Path 
     ``merged`` adapters (LoRA folders) are folded into the weights in order: the SFT policy is the base with the SFT
     adapter merged, so that a fresh adapter switched off *is* the SFT policy. ``adapter`` is loaded on top and merged
     too when given (for generation).
+
+    On a CPU attention is the plain product: torch's fused kernel is slower there for prompts of this length (measured:
+    16 x 100 tokens forward and backward 1.8 s against 3.2 s).
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     model = _from_hub(
+        "a causal language model",
         AutoModelForCausalLM.from_pretrained,
         locate_model(config),
         revision=config.revision,
         dtype=torch.float32 if merged or adapter else dtype_of(config),
+        attn_implementation="eager" if device_of(config) == "cpu" else "sdpa",
     )
     for folder in (*merged, *([adapter] if adapter else [])):
         model = _merge(model, folder)
@@ -144,7 +151,8 @@ def precision(model: Any) -> Any:
     return torch.autocast(base.device.type, dtype=torch.bfloat16)
 
 
-def _from_hub(load: Any, where: str, **kwargs: Any) -> Any:
+def _from_hub(what: str, load: Any, where: str, **kwargs: Any) -> Any:
+    from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -154,14 +162,16 @@ def _from_hub(load: Any, where: str, **kwargs: Any) -> Any:
         return load(where, **kwargs)
     except OSError as error:
         if Path(where).is_dir():
-            raise ModelError(f"{where} could not be loaded: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"{where} could not be loaded: {_first_line(error)}") from error
         offline = " (offline mode is on)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
         raise ModelError(
             f"model {where!r} is not in the local cache and could not be fetched from the hub{offline}. "
             f"Check the id and the connection, or give a local folder: model.name=/path/to/model"
         ) from error
+    except SafetensorError as error:
+        raise ModelError(f"the weights in {where} are damaged ({_first_line(error)}); get them again") from error
     except ValueError as error:
-        raise ModelError(f"{where} is not a causal language model that can be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{where} could not be loaded as {what}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

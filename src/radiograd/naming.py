@@ -19,11 +19,19 @@ def resolve(kind: str, name: str, builtin: Mapping[str, str]) -> Any:
     module_name, colon, attribute = target.partition(":")
     if not colon:
         raise ConfigError(f"no {kind} is called {name!r}.{did_you_mean(name, builtin)}")
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        raise ConfigError(f"{kind} {name!r} is not of the form package.module:name")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise ConfigError(f"{kind} {name!r}: no module named {error.name!r} can be imported from here") from error
-    except AttributeError as error:
-        raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}") from error
+        raise ConfigError(
+            f"{kind} {name!r}: no module named {error.name!r} can be imported; "
+            "install it, or name its folder in PYTHONPATH"
+        ) from error
+    if not hasattr(module, attribute):
+        raise ConfigError(
+            f"{kind} {name!r}: module {module_name!r} has no {attribute!r}.{did_you_mean(attribute, vars(module))}"
+        )
+    return getattr(module, attribute)

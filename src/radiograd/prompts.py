@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radiograd.config import ModelConfig
+from radiograd.errors import ConfigError
 from radiograd.types import Study
 
 Messages = list[dict[str, str]]
@@ -28,24 +29,33 @@ class Prompt:
 
 
 class Prompter:
-    """Builds prompts and targets for one tokenizer. ``tokenizer`` is any transformers tokenizer with offsets."""
+    """Builds prompts and targets for one tokenizer. ``tokenizer`` is any transformers tokenizer with offsets.
+
+    Raises ConfigError when ``max_prompt_tokens`` leaves no room for findings.
+    """
 
     def __init__(self, tokenizer: Any, config: ModelConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.chat = bool(getattr(tokenizer, "chat_template", None))
         self._frame = len(self.ids(self._content("")))
+        if self._frame >= config.max_prompt_tokens:
+            raise ConfigError(
+                f"model.max_prompt_tokens={config.max_prompt_tokens} leaves no room for findings: "
+                f"the instruction around them takes {self._frame} tokens"
+            )
 
     def prompt(self, study: Study) -> Prompt:
         """The prompt of a study; findings too long for ``max_prompt_tokens`` are cut at a token's end."""
         findings = (study.sections.findings or "").strip()
-        room = max(1, self.config.max_prompt_tokens - self._frame)
         encoded = self.tokenizer(findings, add_special_tokens=False, return_offsets_mapping=True)
         offsets: Sequence[tuple[int, int]] = encoded["offset_mapping"]
-        cut = len(offsets) > room
-        if cut:
-            findings = findings[: offsets[room - 1][1]]
-        return Prompt(study.study_id, self._content(findings), cut)
+        kept = len(offsets)
+        content = self._content(findings)
+        while kept and len(self.ids(content)) > self.config.max_prompt_tokens:  # words may split otherwise in place
+            kept = min(kept - 1, self.config.max_prompt_tokens - self._frame)
+            content = self._content(findings[: offsets[kept - 1][1]] if kept else "")
+        return Prompt(study.study_id, content, kept < len(offsets))
 
     def ids(self, content: Messages | str) -> list[int]:
         """Token ids of a prompt's content, generation header included."""

@@ -14,8 +14,9 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -97,6 +98,25 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = (*(os.strerror(code) for code in _FULL), "iostream error", "PytorchStreamWriter failed writing")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether ``error``, or what it came from, is a write for which there was no room.
+
+    safetensors, tokenizers and torch raise kinds of their own for it; those are known by their words.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        if any(words in str(cause) for words in _FULL_WORDS):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +189,9 @@ def open_run(config: RunConfig, root: Path, command: str) -> Iterator[Run]:
 
     ``command`` is what the user typed; it is shown as the way to resume. Writes config.json first, then the manifest;
     STATUS.json says what became of the attempt. Raises RunError when another process holds the folder or when the
-    folder belongs to another configuration (with the difference).
+    folder belongs to another configuration (with the difference); a folder in which nothing was made yet (a first
+    attempt that failed on its input) takes the new one. A full disk ends in OSError(ENOSPC) naming the folder,
+    whatever library was writing.
     """
     path = run_path(config, root)
     path.mkdir(parents=True, exist_ok=True)
@@ -179,6 +201,7 @@ def open_run(config: RunConfig, root: Path, command: str) -> Iterator[Run]:
     except Timeout:
         raise RunError(f"{path} is in use by another process; wait for it, or choose another name=...") from None
     try:
+        _sweep(path)
         _claim(path, config)
         attempt = 1 + max((int(p.name) for p in (path / "attempts").glob("[0-9]*")), default=0)
         run = Run(path, config, attempt)
@@ -187,8 +210,7 @@ def open_run(config: RunConfig, root: Path, command: str) -> Iterator[Run]:
         write_json(folder / "env.json", {"command": command, "started": _now(), **environment()})
         if not (path / "manifest.json").exists():
             write_json(path / "manifest.json", manifest(config))
-        for stream in ("metrics.jsonl",):
-            _drop_torn_line(path / stream)
+        _drop_torn_line(path / "metrics.jsonl")
         with _log_to(folder / "log.txt"):
             yield from _guard(run, command)
     finally:
@@ -202,33 +224,52 @@ def _claim(path: Path, config: RunConfig) -> None:
         write_json(config_file, values)
         return
     stored = read_json(config_file)
-    if digest(parse_config(stored, str(config_file))) != digest(config):
+    if not any((path / folder).exists() for folder in ("done", "data")):
+        write_json(config_file, values)
+        (path / "manifest.json").unlink(missing_ok=True)
+    elif digest(parse_config(stored, str(config_file))) != digest(config):
         changed = "; ".join(difference(stored, values))
         raise RunError(f"{path} belongs to another configuration ({changed}). Use another name=..., or delete it")
 
 
+def _sweep(path: Path) -> None:
+    """Remove what a killed writer left beside its place. Only under the lock."""
+    for leftover in path.rglob(".*.part"):
+        if leftover.is_file():
+            leftover.unlink()
+
+
 def _guard(run: Run, command: str) -> Iterator[Run]:
-    run.set_status("running", None)
+    run.set_status("running", _stage(run))
     try:
         yield run
     except KeyboardInterrupt:
-        run.set_status("interrupted", _stage(run), f"interrupted; resume with: {command}")
+        _last_status(run, "interrupted", f"interrupted; resume with: {command}")
+        raise
+    except RadiogradError as error:
+        _last_status(run, "failed", str(error))
         raise
     except BaseException as error:
-        why = str(error) if isinstance(error, RadiogradError) else type(error).__name__
-        _try_status(run, why)
-        if not isinstance(error, RadiogradError):
-            log.exception("failed")
+        full = is_disk_full(error)
+        _last_status(run, "failed", f"the disk is full; resume with: {command}" if full else type(error).__name__)
+        # the way to the error but not its message, which may hold report text
+        log.info("failed with %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run.path)) from error
         raise
     else:
         run.set_status("finished", _stage(run))
 
 
-def _try_status(run: Run, why: str) -> None:
+def _last_status(run: Run, state: str, why: str) -> None:
+    """STATUS.json of an attempt that ends badly. Without room for a new file the old one is written over."""
+    stage = _stage(run)
     try:
-        run.set_status("failed", _stage(run), why)
-    except OSError as error:  # a full disk must not hide the first failure
-        log.error("STATUS.json could not be written: %s", os.strerror(error.errno or errno.EIO))
+        run.set_status(state, stage, why)
+    except OSError:
+        with suppress(OSError), (run.path / "STATUS.json").open("r+", encoding="utf-8") as file:
+            file.write(json.dumps({"state": state, "stage": stage, "why": why}) + "\n")
+            file.truncate()
 
 
 def _stage(run: Run) -> str | None:
@@ -268,7 +309,7 @@ def manifest(config: RunConfig) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Python, platform, cores and package versions. Reads package metadata only: nothing heavy is imported."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = metadata.version(name)
@@ -310,9 +351,21 @@ def _drop_torn_line(path: Path) -> None:
         write_text(path, data[: data.rfind(b"\n") + 1].decode("utf-8", errors="replace"))
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written (full disk) must not print tracebacks over what the run has to say."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Leave the line out."""
+
+    def close(self) -> None:
+        """Close, whatever could not be flushed."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("radiograd")
     root.addHandler(handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from radiograd.config import RunConfig
@@ -77,11 +78,14 @@ CHEAP = ("evaluate", "report")
 
 
 def check_names(config: RunConfig) -> None:
-    """Resolve every name, extra and model of ``config`` before anything expensive starts. Loads no model."""
+    """Resolve every name and extra of ``config`` before anything is fetched, read or loaded.
+
+    Raises ConfigError or MissingExtra.
+    """
     from radiograd import baselines
     from radiograd.data.builtin import READERS
     from radiograd.metrics import load_metric
-    from radiograd.models import locate_model, require_train_extra
+    from radiograd.models import require_train_extra
     from radiograd.naming import resolve
     from radiograd.rewards import build_reward
 
@@ -92,7 +96,17 @@ def check_names(config: RunConfig) -> None:
         baselines.check(name)
     build_reward(config.align.reward)
     require_train_extra()
-    locate_model(config.model)
+
+
+def check_model(config: RunConfig) -> None:
+    """Whether the model is there: a folder is looked for, of a hub id the tokenizer is fetched. Loads no weights.
+
+    Raises AssetError or ModelError.
+    """
+    from radiograd.models import load_tokenizer, locate_model
+
+    if not Path(locate_model(config.model)).is_dir():
+        load_tokenizer(config.model)
 
 
 def dry_run(config: RunConfig) -> dict[str, Any]:

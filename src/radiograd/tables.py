@@ -25,13 +25,32 @@ def summary_markdown(summary: Summary) -> str:
     return _document(summary, markdown, lambda title: f"### {title}\n\n")
 
 
-def scores_grid(summary: Summary, stratum: str = "all") -> Grid:
-    """Rows x metrics with intervals. ``n`` is the fewest cases scored over the metrics, ``unscored`` the most missed.
+BRIEF = ("rougeL", "bleu2", "length_ratio", "reward")
+"""Metrics of :func:`brief_text`, as far as the summary has them."""
+
+
+def brief_text(summary: Summary) -> str:
+    """What fits a terminal: main metrics on all and abnormal studies, and the differences that matter."""
+    blocks = []
+    for stratum in (name for name in strata_of(summary) if name != "normal"):
+        title = f"{STRATA_TITLES.get(stratum, stratum)} studies ({summary['set']}), x 100 [95% interval]"
+        blocks.append(f"{title}\n{text(scores_grid(summary, stratum, BRIEF))}")
+        models = paired_grid(summary, stratum, BRIEF)
+        header, *lines = models
+        lines = [line for line in lines if line[:2] == ["aligned", "sft"] or line[2] == "rougeL"]
+        if lines:
+            blocks.append(f"Paired differences\n{text([header, *lines])}")
+    return "\n".join(blocks)
+
+
+def scores_grid(summary: Summary, stratum: str = "all", only: Sequence[str] | None = None) -> Grid:
+    """Rows x metrics with intervals, of all metrics or of ``only`` some. ``n`` is the fewest cases scored over the metrics, ``unscored`` the most missed.
 
     KeyError for a stratum the summary does not have.
     """
     rows = rows_of(summary, stratum)
-    metrics = list(dict.fromkeys(metric for entries in rows.values() for metric in entries))
+    found = dict.fromkeys(metric for entries in rows.values() for metric in entries)
+    metrics = [metric for metric in found if only is None or metric in only]
     grid = [["row", "n", "unscored", *metrics]]
     for row, entries in rows.items():
         n = min(entry["n"] for entry in entries.values())

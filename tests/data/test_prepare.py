@@ -151,3 +151,17 @@ STUDIES = st.builds(
 @examples(STUDIES)
 def test_a_study_comes_back_whole_from_a_json_line(one):
     assert Study.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+def test_a_cap_keeps_some_of_each_group_in_train_and_leaves_the_held_out_sets_alone():
+    same = [study(f"copy{k}", "The lungs are clear and the heart is normal in size.", "Normal.") for k in range(9)]
+    loaded = Loaded([*distinct_studies(40), *same], [])
+    whole = divide_loaded(loaded, config(val=0.1, test=0.2))
+    capped = divide_loaded(loaded, config(LimitConfig(train_per_group=2), val=0.1, test=0.2))
+    assert ids(capped.val) == ids(whole.val)
+    assert ids(capped.test) == ids(whole.test)
+    assert sum(i.startswith("copy") for i in ids(whole.train)) == 9  # too large a group to hold out
+    assert sum(i.startswith("copy") for i in ids(capped.train)) == 2
+    assert {i for i in ids(capped.train) if not i.startswith("copy")} == {
+        i for i in ids(whole.train) if not i.startswith("copy")
+    }

@@ -51,8 +51,9 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
     everything = {name: [s for s in usable if assignment[s.study_id] == name] for name in SPLITS}
     _refuse_empty(everything, split)
     limits = config.data.limit.model_dump()
+    capped = dict(everything, train=cap_groups(everything["train"], usable, groups, limits["train_per_group"], seed))
     kept: dict[str, list[Study]] = {}
-    for name, studies in everything.items():
+    for name, studies in capped.items():
         ids = draw((s.study_id for s in studies), len(studies) if limits[name] is None else limits[name], seed)
         kept[name] = [replace(s, split=name) for s in studies if s.study_id in ids]
     counts = {
@@ -67,6 +68,23 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
         *(len(kept[name]) for name in SPLITS),
     )
     return Prepared(kept["train"], kept["val"], kept["test"], counts, loaded.problems)
+
+
+def cap_groups(
+    studies: Sequence[Study], usable: Sequence[Study], groups: Sequence[int], most: int | None, seed: int
+) -> list[Study]:
+    """``studies`` without all but ``most`` of each near-duplicate group, drawn with the seed; None keeps all.
+
+    ``groups`` numbers ``usable``. The draw does not depend on row order.
+    """
+    if most is None:
+        return list(studies)
+    number = {study.study_id: group for study, group in zip(usable, groups, strict=True)}
+    members: dict[int, list[str]] = {}
+    for study in studies:
+        members.setdefault(number[study.study_id], []).append(study.study_id)
+    chosen = {study_id for ids in members.values() for study_id in draw(ids, most, seed)}
+    return [study for study in studies if study.study_id in chosen]
 
 
 def is_usable(study: Study) -> bool:

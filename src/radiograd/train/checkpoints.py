@@ -30,11 +30,23 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step_"))
 
 
+def discard(folder: Path) -> None:
+    """Remove every checkpoint; the DONE marks go first, so that a kill in between leaves none that looks whole."""
+    for mark in folder.glob("step_*/DONE"):
+        mark.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 class Keeper(TrainerCallback):  # type: ignore[misc]
     """Turns the trainer's checkpoints into ``step_000100/DONE`` and keeps the newest only; writes metrics rows."""
 
     def __init__(self, run: Run, stage: str, rows: Callable[[Mapping[str, Any]], dict[str, float]]) -> None:
         self.run, self.stage, self.rows = run, stage, rows
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """No checkpoint at the very end: the adapter follows, and a trainer resumed there would take one step more."""
+        if state.global_step >= state.max_steps:
+            control.should_save = False
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Rename the folder the trainer wrote, mark it done, then drop the older ones."""

@@ -8,12 +8,12 @@ the rollout buffer, the optimiser loop. Overridden private methods are pinned by
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -24,11 +24,13 @@ from trl import GRPOTrainer
 from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.decoding import decode
+from radiograd.errors import DataError
 from radiograd.prompts import REDACTED, Prompter
 from radiograd.rewards import CombinedReward, build_reward
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.runs import Run, write_jsonl
 from radiograd.train import checkpoints, scoring, settings
+from radiograd.train.order import distinct_batches
 from radiograd.types import Case, Score, Study
 
 log = logging.getLogger(__name__)
@@ -47,14 +49,23 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(config.model)
     prompter = Prompter(tokenizer, config.model)
     studies = [study for study in train if REDACTED not in (study.sections.impression or "")]
+    if len(studies) < config.align.prompts:
+        raise DataError(
+            f"alignment needs align.prompts={config.align.prompts} or more training studies whose impression holds no "
+            f"{REDACTED}; there are {len(studies)}. Lower align.prompts or give more data"
+        )
     prompts = [prompter.prompt(study) for study in studies]
+    rng = np.random.default_rng([config.seed, 2])
+    order = distinct_batches(len(studies), config.align.prompts, config.align.rollouts, rng)
     trainer = PolicyTrainer(
         run=run,
         reward=reward,
         studies={study.study_id: study for study in studies},
         model=models.load_policy(config.model, merged=[run.path / "sft" / "adapter"]),
         args=_arguments(config, folder / "checkpoints"),
-        train_dataset=Dataset.from_list([{"prompt": p.content, "study_id": p.study_id} for p in prompts]),
+        train_dataset=Dataset.from_list(
+            [{"prompt": prompts[i].content, "study_id": prompts[i].study_id} for i in order]
+        ),
         processing_class=tokenizer,
         peft_config=models.lora_config(config.model.lora),
         callbacks=[checkpoints.Keeper(run, "align", metrics_row)],
@@ -62,13 +73,13 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     settings.quiet(trainer)
     settings.train(trainer, run, "align", folder / "checkpoints")
     settings.save_adapter(trainer, folder / "adapter")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    checkpoints.discard(folder / "checkpoints")
     return {
         "studies": len(studies),
         "left_out_redacted": len(train) - len(studies),
         "prompts_cut": sum(p.cut for p in prompts),
         "steps": trainer.state.global_step,
-        **settings.cost(trainer.tokens),
+        **settings.cost(trainer.state.num_input_tokens_seen),
     }
 
 
@@ -77,7 +88,6 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def __init__(self, *, run: Run, reward: CombinedReward, studies: Mapping[str, Study], **kwargs: Any) -> None:
         self.run, self.reward, self.studies = run, reward, studies
-        self.tokens = 0
         self._scores: list[Score] = []
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
@@ -108,20 +118,20 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             temperature=self.temperature,
         )
         model.train(training)
-        self.tokens += sum(map(len, prompt_ids)) + sum(map(len, completions))
         self._seconds["sampling"] += time.perf_counter() - started
         return completions, None
 
     # -- reward and advantage
 
-    def _reward(self, completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float | None]:
+    def _reward(self, completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float]:
         started = time.perf_counter()
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
         cases = [Case(self.studies[i], text.strip()) for i, text in zip(study_id, texts, strict=True)]
         self._scores = self.reward(cases)
         self._cases = cases
         self._seconds["reward"] += time.perf_counter() - started
-        return [score.value for score in self._scores]
+        # TRL prints prompt and completion of an unscored row; what it makes of these numbers is not used
+        return [score.value or 0.0 for score in self._scores]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._seconds = {"sampling": 0.0, "reward": 0.0}
@@ -149,7 +159,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         noted["dead_groups"].append(float(dead_groups(rewards_P_G).float().mean()))
         noted["words_mean"].append(sum(len(c.candidate.split()) for c in self._cases) / len(self._cases))
         noted["distinct_frac"].append(len({(c.study.study_id, c.candidate) for c in self._cases}) / len(self._cases))
-        for term in self.reward.terms:
+        for term in (term.name for term in self.reward.terms):
             found = [score.parts[term] for score in self._scores if term in score.parts]
             if found:
                 noted[f"reward/{term}"].append(sum(found) / len(found))
@@ -199,7 +209,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             )
         chunks = []
         for ids, mask in zip(
-            input_ids.split(batch_size or len(input_ids)), attention_mask.split(batch_size or len(input_ids)), strict=True
+            input_ids.split(batch_size or len(input_ids)),
+            attention_mask.split(batch_size or len(input_ids)),
+            strict=True,
         ):
             with self.accelerator.autocast():
                 chunks.append(
@@ -258,6 +270,9 @@ def _arguments(config: RunConfig, folder: Path) -> Any:
         epsilon=align.eps,
         temperature=align.temperature,
         max_completion_length=align.max_new_tokens,
+        shuffle_dataset=False,  # the rows are in order; TRL's own order starts anew in a resumed second pass
+        disable_dropout=True,  # or the ratio of an unchanged policy would not be 1
+        use_bias_correction_kl=False,  # k3 as it is, not times the ratio
         loss_type="grpo",
         scale_rewards="group",
         save_steps=align.checkpoint_every * align.updates_per_rollout,

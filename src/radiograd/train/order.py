@@ -28,3 +28,16 @@ def length_grouped(lengths: Sequence[int], batch: int, epochs: float, rng: np.ra
         order += [row for number in rng.permutation(len(full)) for row in full[number]]
         order += [row for b in rest for row in b]
     return order[:total]
+
+
+def distinct_batches(rows: int, batch: int, batches: int, rng: np.random.Generator) -> list[int]:
+    """Row numbers for ``batches`` batches of ``batch`` different rows each, from shuffled passes over ``rows`` rows.
+
+    What is left of a pass when it no longer fills a batch is left out of that pass. Needs ``rows`` >= ``batch``.
+    """
+    if rows < batch:
+        raise ValueError(f"{rows} rows cannot fill a batch of {batch}")
+    order: list[int] = []
+    while len(order) < batches * batch:
+        order += rng.permutation(rows)[: rows - rows % batch].tolist()
+    return order[: batches * batch]

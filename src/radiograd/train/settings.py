@@ -61,6 +61,9 @@ def save_adapter(trainer: Any, folder: Path) -> None:
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    for peft_config in model.peft_config.values():
+        if isinstance(peft_config.target_modules, set):  # PEFT would write them in the order of this process's hashes
+            peft_config.target_modules = sorted(peft_config.target_modules)
     if trainer.is_world_process_zero():
         model.save_pretrained(str(beside), safe_serialization=True)
         (beside / "README.md").unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,11 +46,17 @@ def train_sft(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         callbacks=[checkpoints.Keeper(run, "sft", _metrics)],
     )
     trainer.loss_reduction = config.sft.loss_reduction
+    trainer.model_accepts_loss_kwargs = True  # our loss divides by the whole step's count, whatever the model's does
     settings.quiet(trainer)
     settings.train(trainer, run, "sft", folder / "checkpoints")
     settings.save_adapter(trainer, folder / "adapter")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return {"studies": len(train), "prompts_cut": cut, "steps": trainer.state.global_step, **settings.cost(sum(lengths))}
+    checkpoints.discard(folder / "checkpoints")
+    return {
+        "studies": len(train),
+        "prompts_cut": cut,
+        "steps": trainer.state.global_step,
+        **settings.cost(sum(lengths)),
+    }
 
 
 def encode(prompter: Prompter, studies: Sequence[Study]) -> tuple[list[dict[str, list[int]]], int]:
@@ -80,11 +85,16 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         logps = scoring.score_labels(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        # the count is over all processes, whose gradients are averaged
+        return sequence_loss(logps, num_items_in_batch) * self.accelerator.num_processes
+
+    def get_batch_samples(self, *arguments: Any, **keywords: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step and what its loss is divided by: label tokens, or for sequence_sum sequences."""
+        batches, count = super().get_batch_samples(*arguments, **keywords)
         if self.loss_reduction == "sequence_sum":
-            count = len(inputs["input_ids"]) * self.current_gradient_accumulation_steps
-        else:
-            count = len(logps) if num_items_in_batch is None else num_items_in_batch
-        return sequence_loss(logps, count)
+            rows = torch.tensor(sum(len(batch["input_ids"]) for batch in batches), device=self.accelerator.device)
+            count = self.accelerator.gather(rows).sum()
+        return batches, count
 
 
 def sequence_loss(logps_N: Any, count: Any) -> Any:

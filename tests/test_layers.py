@@ -1,0 +1,217 @@
+"""Who may import whom, read from the source, and what importing costs, measured in a fresh process."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import radiograd
+
+ROOT = Path(radiograd.__file__).parent
+FLOORS = (
+    {"errors", "types"},
+    {"naming", "config", "stats", "rl", "charts", "worddiff", "tables", "baselines", "assets"},
+    {"prompts", "runs", "data", "models"},
+    {"decoding", "doctor", "metrics"},
+    {"rewards"},
+    {"train", "generate", "evaluate", "report"},
+    {"stages"},
+    {"cli"},
+)
+"""Rooms of the house from the ground up: a room imports from floors below its own only."""
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+PROGRAMS = {"train", "generate", "evaluate", "report"}
+"""They meet through files and never import one another."""
+
+HEAVY = {
+    "accelerate",
+    "datasets",
+    "gguf",
+    "nltk",
+    "pandas",
+    "peft",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "torch",
+    "transformers",
+    "trl",
+}
+LIGHT_MODULES = (
+    "radiograd",
+    "radiograd.assets",
+    "radiograd.baselines",
+    "radiograd.cli",
+    "radiograd.config",
+    "radiograd.data.check",
+    "radiograd.data.describe",
+    "radiograd.data.openi",
+    "radiograd.data.prepare",
+    "radiograd.data.splits",
+    "radiograd.data.table",
+    "radiograd.doctor",
+    "radiograd.evaluate",
+    "radiograd.generate",
+    "radiograd.metrics",
+    "radiograd.metrics.bleu",
+    "radiograd.metrics.length_ratio",
+    "radiograd.metrics.rouge",
+    "radiograd.models",
+    "radiograd.prompts",
+    "radiograd.report",
+    "radiograd.rewards",
+    "radiograd.runs",
+    "radiograd.stages",
+    "radiograd.stats",
+    "radiograd.tables",
+)
+IMPORTED_BY_THOSE = {
+    "charts",
+    "data",
+    "data.builtin",
+    "decoding",
+    "errors",
+    "metrics.builtin",
+    "naming",
+    "types",
+    "worddiff",
+}
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """Module path below the package, dotted; "" for the package itself."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(".")
+
+
+def imports(path: Path, *, everywhere: bool = True) -> Iterator[str]:
+    """Absolute names a file imports, also inside functions unless not ``everywhere``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if everywhere else at_import_time(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_import_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node that is run when the module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from at_import_time(child)
+
+
+def room_of(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Rooms of our own that a file imports; names that the package itself offers belong to none."""
+    ours = [name.split(".")[1] for name in imports(path) if name.startswith("radiograd.")]
+    return {room for room in ours if room not in radiograd.__all__}
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(name_of(path)) for path in SOURCES} - {""}
+    assert rooms == set(FLOOR)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: name_of(path) or "radiograd")
+def test_imports_go_down_or_stay_in_the_room(path: Path) -> None:
+    room = room_of(name_of(path))
+    floor = FLOOR.get(room, 1)  # the package itself may import from the ground floor
+    upward = {other for other in rooms_imported(path) if other != room and FLOOR[other] >= floor}
+    assert not upward, f"{room} (floor {floor}) imports {upward}"
+
+
+@pytest.mark.parametrize("room", sorted(PROGRAMS))
+def test_programs_never_import_one_another(room: str) -> None:
+    files = [path for path in SOURCES if room_of(name_of(path)) == room]
+    assert files
+    assert not set().union(*(rooms_imported(path) for path in files)) & (PROGRAMS - {room})
+
+
+def test_trl_is_touched_in_train_only() -> None:
+    users = {room_of(name_of(path)) for path in SOURCES if "trl" in {room_of(name) for name in imports(path)}}
+    assert users == {"train"}
+
+
+def test_heavy_libraries_are_imported_inside_functions_except_where_tensors_are_the_point() -> None:
+    early = {
+        name_of(path): heavy
+        for path in SOURCES
+        if (heavy := {room_of(name) for name in imports(path, everywhere=False)} & HEAVY)
+    }
+    assert {room_of(name) for name in early} <= {"train", "rl"}, early
+
+
+# ---- what importing really loads -------------------------------------------------------------------------------------
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level names of heavy libraries a fresh process holds after running ``code``."""
+    ending = f"\nimport sys\nprint('HEAVY', *sorted({{m.partition('.')[0] for m in sys.modules}} & {HEAVY!r}))"
+    done = subprocess.run([sys.executable, "-c", code + ending], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("HEAVY")[2].split())
+
+
+def test_text_and_scoring_modules_load_no_heavy_library() -> None:
+    assert loaded_after("".join(f"import {name}\n" for name in LIGHT_MODULES)) == set()
+
+
+def test_the_list_of_light_modules_is_whole() -> None:
+    light = {path for path in SOURCES if room_of(name_of(path)) not in {"train", "rl"}}
+    pure = {
+        "",
+        "charts",
+        "data.builtin",
+        "data",
+        "decoding",
+        "errors",
+        "metrics.builtin",
+        "naming",
+        "types",
+        "worddiff",
+    }
+    assert {name_of(path) for path in light} - pure == {name.partition(".")[2] for name in LIGHT_MODULES} - {""}
+
+
+def test_importing_the_package_loads_only_the_ground_floor() -> None:
+    code = "import radiograd, sys; print('OURS', *sorted(m for m in sys.modules if m.startswith('radiograd.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["OURS", "radiograd.errors", "radiograd.types"]
+
+
+def test_help_loads_neither_a_heavy_library_nor_numpy_nor_pydantic() -> None:
+    code = (
+        "import sys\nfrom radiograd import cli\n"
+        "cli._call(lambda: cli.cli.main(args=['--help'], standalone_mode=False))\n"
+        "assert not {'numpy', 'pydantic', 'yaml', 'jinja2'} & set(sys.modules)\n"
+    )
+    assert loaded_after(code) == set()
+
+
+def test_looking_at_data_and_scoring_load_no_heavy_library_but_nltk(tmp_path: Path) -> None:
+    # rouge-score itself imports nltk, for its stemmer
+    (tmp_path / "two.csv").write_text(
+        "study_id,findings,impression\na,Lungs are clear.,Normal.\nb,Heart is large.,Big heart.\n", encoding="utf-8"
+    )
+    code = (
+        "from radiograd import Case, Sections, Study, cli\n"
+        f"args = ['data', 'describe', {str(tmp_path / 'two.csv')!r}]\n"
+        "assert cli._call(lambda: cli.cli.main(args=args, standalone_mode=False)) == 0\n"
+        "from radiograd.metrics import load_metric\n"
+        "from radiograd.metrics.builtin import METRICS\n"
+        "case = Case(Study('s', 'p', 'x', Sections(impression='Normal chest.')), 'Normal.')\n"
+        "assert all(load_metric(name).score([case])[0].value is not None for name in METRICS)\n"
+    )
+    assert loaded_after(code) <= {"nltk"}

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from radiograd import models
+from radiograd.config import ModelConfig
+from radiograd.errors import ConfigError
+from radiograd.prompts import Prompter
+from radiograd.types import Sections, Study
+
+SYSTEM = "Write the impression."
+
+
+def _study(findings: str | None) -> Study:
+    return Study("s1", "p1", "synthetic", Sections(findings=findings, impression="Clear."))
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_model: Path) -> Prompter:
+    return _prompter(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def plain(plain_model: Path) -> Prompter:
+    return _prompter(plain_model)
+
+
+def _prompter(folder: Path, room: int = 200) -> Prompter:
+    config = ModelConfig(name=str(folder), system_prompt=SYSTEM, max_prompt_tokens=room)
+    return Prompter(models.load_tokenizer(config), config)
+
+
+def _frame(prompter: Prompter) -> int:
+    return len(prompter.ids(prompter.prompt(_study("")).content))
+
+
+def test_a_chat_model_gets_the_instruction_as_system_turn_and_the_findings_as_user_turn(chat: Prompter) -> None:
+    prompt = chat.prompt(_study("  The lungs are clear.\n"))
+    assert prompt.content == [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": "Findings: The lungs are clear."},
+    ]
+    text = chat.tokenizer.decode(chat.ids(prompt.content))
+    assert text == f"<|system|>{SYSTEM}<|end|><|user|>Findings: The lungs are clear.<|end|><|assistant|>"
+    assert not prompt.cut
+
+
+def test_a_model_without_a_chat_template_gets_one_plain_text(plain: Prompter) -> None:
+    prompt = plain.prompt(_study("The lungs are clear."))
+    assert prompt.content == f"{SYSTEM}\n\nFindings: The lungs are clear.\n\nImpression:"
+    assert plain.tokenizer.decode(plain.ids(prompt.content)) == prompt.content
+
+
+@pytest.mark.parametrize("kind", ["chat", "plain"])
+def test_prompt_ids_are_those_that_grpo_samples_from(kind: str, request: pytest.FixtureRequest) -> None:
+    from trl import GRPOTrainer
+
+    prompter: Prompter = request.getfixturevalue(kind)
+
+    bare = SimpleNamespace(  # what GRPOTrainer._tokenize_prompts reads of a trainer, and nothing else
+        processing_class=prompter.tokenizer,
+        chat_template=None,
+        chat_template_kwargs={},
+        tools=None,
+        environment_factories=None,
+        _is_vlm=False,
+    )
+    contents = [prompter.prompt(_study(text)).content for text in ("The lungs are clear.", "A nodule — 4 mm.")]
+    ids, images, _ = GRPOTrainer._tokenize_prompts(bare, contents)
+    assert ids == [prompter.ids(content) for content in contents]
+    assert images is None
+
+
+@pytest.mark.parametrize("kind", ["chat", "plain"])
+def test_a_training_row_reads_as_prompt_answer_end(kind: str, request: pytest.FixtureRequest) -> None:
+    prompter: Prompter = request.getfixturevalue(kind)
+    prompt = prompter.ids(prompter.prompt(_study("The lungs are clear.")).content)
+    target = prompter.target_ids("  No acute abnormality. ")
+    blank = "" if kind == "chat" else " "
+    assert prompter.tokenizer.decode(target) == f"{blank}No acute abnormality.<|end|>"
+    assert target[-1] == prompter.tokenizer.eos_token_id
+    assert target.count(target[-1]) == 1
+    assert prompter.tokenizer.decode(prompt + target).endswith("No acute abnormality.<|end|>")
+
+
+def test_a_training_row_is_the_prompt_ids_and_then_the_target_ids(chat: Prompter) -> None:
+    pytest.importorskip("trl")
+    from radiograd.train.sft import encode
+
+    [row], cut = encode(chat, [_study("The lungs are clear.")])
+    prompt, target = chat.ids(chat.prompt(_study("The lungs are clear.")).content), chat.target_ids("Clear.")
+    assert row["input_ids"] == prompt + target
+    assert row["labels"] == [-100] * len(prompt) + target
+    assert cut == 0
+
+
+def test_long_findings_are_cut_at_the_end_of_a_token_and_marked(tiny_model: Path, chat: Prompter) -> None:
+    findings = "The lungs are clear. " * 20
+    whole = chat.tokenizer(findings.strip(), add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    prompter = _prompter(tiny_model, room=_frame(chat) + 7)
+    prompt = prompter.prompt(_study(findings))
+    assert prompt.cut
+    shown = prompt.content[1]["content"].removeprefix("Findings: ")
+    assert shown in {findings[:end] for _, end in whole[:7]}
+    assert findings.startswith(shown)
+    assert shown
+    assert len(prompter.ids(prompt.content)) <= _frame(chat) + 7
+
+
+def test_findings_that_just_fit_are_not_cut(tiny_model: Path, chat: Prompter) -> None:
+    study = _study("The lungs are clear. Heart size is normal.")
+    needed = len(chat.ids(chat.prompt(study).content))
+    assert not _prompter(tiny_model, room=needed).prompt(study).cut
+    assert _prompter(tiny_model, room=needed - 1).prompt(study).cut
+
+
+def test_cut_prompts_are_counted(tiny_model: Path, chat: Prompter) -> None:
+    from radiograd.train.sft import encode
+
+    prompter = _prompter(tiny_model, room=_frame(chat) + 5)
+    rows, cut = encode(prompter, [_study("Clear."), _study("The lungs are clear. " * 20), _study("word " * 300)])
+    assert (len(rows), cut) == (3, 2)
+
+
+def test_an_instruction_that_fills_the_prompt_is_refused(tiny_model: Path, chat: Prompter) -> None:
+    with pytest.raises(ConfigError, match=rf"max_prompt_tokens={_frame(chat)} leaves no room .* {_frame(chat)} tokens"):
+        _prompter(tiny_model, room=_frame(chat))
+
+
+@pytest.mark.parametrize("findings", [None, "", "  \n "])
+def test_a_study_without_findings_has_a_prompt_all_the_same(chat: Prompter, findings: str | None) -> None:
+    prompt = chat.prompt(_study(findings))
+    assert prompt.content[1]["content"] == "Findings: "
+    assert not prompt.cut
+
+
+@pytest.mark.parametrize("kind", ["chat", "plain"])
+def test_redaction_marks_stay_in_the_row_and_out_of_the_loss(kind: str, request: pytest.FixtureRequest) -> None:
+    prompter: Prompter = request.getfixturevalue(kind)
+    text = "Nodule seen by XXXX, follow XXXX-XXXX."
+    ids, labels = prompter.target_ids(text), prompter.target_labels(text)
+    assert len(ids) == len(labels)
+    assert "XXXX" in prompter.tokenizer.decode(ids)
+    learnt = prompter.tokenizer.decode([token for token in labels if token != -100])
+    assert "X" not in learnt
+    assert learnt.replace(" ", "") == "Noduleseenby,follow-.<|end|>"
+    assert all(label in (-100, token) for label, token in zip(labels, ids, strict=True))
+
+
+def test_without_redaction_marks_every_target_token_is_learnt(chat: Prompter) -> None:
+    assert chat.target_labels("XXX is not a mark.") == chat.target_ids("XXX is not a mark.")
+
+
+@given(st.text(max_size=200), st.integers(1, 60))
+def test_any_text_keeps_to_the_limit_and_is_shown_from_its_start(
+    tiny_model: Path, plain_model: Path, text: str, room: int
+) -> None:
+    for folder in (tiny_model, plain_model):
+        prompter = _cached(folder, room)
+        prompt = prompter.prompt(_study(text))
+        ids = prompter.ids(prompt.content)
+        assert len(ids) <= prompter.config.max_prompt_tokens
+        content = prompt.content if isinstance(prompt.content, str) else prompt.content[1]["content"]
+        shown = content.split("Findings: ", 1)[1].removesuffix("\n\nImpression:")
+        assert text.strip().startswith(shown)
+        assert prompt.cut == (shown != text.strip())
+        targets = prompter.target_ids(text)
+        assert len(targets) == len(prompter.target_labels(text))
+        assert targets[-1] == prompter.tokenizer.eos_token_id
+
+
+_PROMPTERS: dict[tuple[Path, int], Prompter] = {}
+
+
+def _cached(folder: Path, room: int) -> Prompter:
+    """Loading a tokenizer for every example would be all the test does."""
+    if (folder, 0) not in _PROMPTERS:
+        _PROMPTERS[folder, 0] = _prompter(folder)
+    if (folder, room) not in _PROMPTERS:
+        first = _PROMPTERS[folder, 0]
+        config = first.config.model_copy(update={"max_prompt_tokens": _frame(first) + room})
+        _PROMPTERS[folder, room] = Prompter(first.tokenizer, config)
+    return _PROMPTERS[folder, room]
