@@ -242,7 +242,7 @@ def test_the_facts_of_the_stage_and_the_bytes_are_the_same_each_time(finished: R
 
 def test_every_logged_reward_term_has_a_chart(finished: Run):
     text = shown_text(page(finished))
-    for title in ("Reward, weighted sum", "Reward term: ROUGE-L", "Reward term: length", "KL to the SFT model"):
+    for title in ("Reward, weighted mean of its terms", "Reward term: ROUGE-L", "Reward term: length", "KL to the SFT model"):
         assert title in text
     for title in ("Entropy", "Clipped tokens", "Dead groups", "Cut at the token limit", "Learning rate", "Length"):
         assert title in text

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def test_another_digest_is_refused_with_the_difference_and_changes_nothing(tmp_p
     with open_run(CONFIG, tmp_path, COMMAND) as run:
         run_stages(run, {"data": nothing})
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
-    other = RunConfig(name="x", seed=8, data={"source": "csv"})  # type: ignore[arg-type]
+    other = RunConfig(name="x", seed=8, data={"source": "csv"})
     with pytest.raises(RunError) as error, open_run(other, tmp_path, COMMAND):
         pytest.fail("was opened")
     assert error.value.exit_code == 1
@@ -214,7 +215,7 @@ def test_a_folder_in_which_nothing_was_made_yet_takes_another_configuration(tmp_
     def fails(run: Run) -> Mapping[str, Any]:
         raise DataError("nope.csv: no such file or folder")
 
-    wrong = RunConfig(name="x", data={"source": "csv", "path": "nope.csv"})  # type: ignore[arg-type]
+    wrong = RunConfig(name="x", data={"source": "csv", "path": "nope.csv"})
     with pytest.raises(DataError), open_run(wrong, tmp_path, COMMAND) as run:
         run_stages(run, {"data": fails})
     with open_run(CONFIG, tmp_path, COMMAND) as run:
@@ -363,10 +364,11 @@ def test_a_log_that_cannot_be_written_prints_no_traceback(
 def test_finished_stages_are_skipped_and_those_named_again_are_done_again(tmp_path: Path) -> None:
     calls: list[str] = []
 
-    def program(stage: str) -> Any:
-        return lambda run: calls.append(stage) or {"calls": len(calls)}
+    def call(stage: str, run: Run) -> Mapping[str, Any]:
+        calls.append(stage)
+        return {"calls": len(calls)}
 
-    programs = {stage: program(stage) for stage in ("data", "sft", "report")}
+    programs = {stage: partial(call, stage) for stage in ("data", "sft", "report")}
     with open_run(CONFIG, tmp_path, COMMAND) as run:
         run_stages(run, programs)
         run_stages(run, programs, again=("report",))

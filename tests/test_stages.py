@@ -19,7 +19,7 @@ def config(tiny_model: Path, tmp_path: Path) -> RunConfig:
     values: dict[str, Any] = {
         "name": "small",
         "data": {"source": "csv", "path": str(tiny.write_table(tmp_path / "rows.csv", 60)), "limit": {"train": 20}},
-        "model": {"name": str(tiny_model), "dtype": "float32", "max_prompt_tokens": 60},
+        "model": {"name": str(tiny_model), "dtype": "float32", "max_prompt_tokens": 76},
         "sft": {"epochs": 1.5, "batch_size": 8, "micro_batch": 4},
         "align": {"rollouts": 3, "prompts": 2, "group_size": 4, "micro_batch": 8, "max_new_tokens": 8},
     }
@@ -104,7 +104,7 @@ def test_a_dry_run_counts_what_the_run_would_do(config: RunConfig, tmp_path: Pat
         return len(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"])
 
     whole = [tokens(study) for study in train]
-    cut = sum(n > 60 for n in whole)
+    cut = sum(n > 76 for n in whole)
     assert 0 < cut < 20  # the test means something: some prompts are cut, some are not
 
     plan = stages.dry_run(config)
@@ -114,9 +114,9 @@ def test_a_dry_run_counts_what_the_run_would_do(config: RunConfig, tmp_path: Pat
     assert plan["studies"]["train"] == 20
     assert plan["problems"] == 0
     assert plan["prompts_cut"] == cut
-    # answers: the impression's tokens and one end token; 1.5 epochs. A cut prompt may end up to two tokens short of 60
+    # answers: the impression's tokens and one end token; 1.5 epochs. A cut prompt may end up to two tokens short of 76
     answers = sum(len(tokenizer(s.sections.impression or "", add_special_tokens=False)["input_ids"]) + 1 for s in train)
-    at_most = sum(min(n, 60) for n in whole)
+    at_most = sum(min(n, 76) for n in whole)
     assert (at_most - 2 * cut + answers) * 1.5 <= plan["sft_tokens"] <= (at_most + answers) * 1.5
     # 3 rollouts of 2 prompts, each of the mean length of 20
     assert (at_most - 2 * cut) * 6 / 20 - 0.5 <= plan["rollout_prompt_tokens"] <= at_most * 6 / 20 + 0.5

@@ -232,7 +232,7 @@ def _log_to_stderr(level: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The entry point: every expected failure is one line and an exit code, never a traceback."""
-    sys.exit(_call(lambda: cli.main(args=argv, standalone_mode=False)))
+    sys.exit(_call(lambda: cli.main(args=argv, prog_name="radiograd", standalone_mode=False)))
 
 
 def _call(command: Callable[[], Any]) -> int:

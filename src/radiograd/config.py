@@ -128,7 +128,7 @@ class GRPOConfig(Section):
 
     type: Literal["grpo"] = "grpo"
     reward: dict[str, float] = Field(default_factory=lambda: {"rougeL": 1.0})
-    """Reward term -> weight. Every term is logged by itself; the policy sees the weighted sum."""
+    """Reward term -> weight. Every term is logged by itself; the policy sees the weighted mean."""
     rollouts: Positive = 40
     """Times fresh completions are sampled."""
     prompts: Positive = 4

@@ -159,7 +159,7 @@ def _from_hub(what: str, load: Any, where: str, **kwargs: Any) -> Any:
     if Path(where).is_dir():
         kwargs.pop("revision", None)
     try:
-        return load(where, **kwargs)
+        return load(where, **kwargs) if Path(where).is_dir() else _cached_or_fetched(load, where, **kwargs)
     except OSError as error:
         if Path(where).is_dir():
             raise ModelError(f"{where} could not be loaded: {_first_line(error)}") from error
@@ -172,6 +172,16 @@ def _from_hub(what: str, load: Any, where: str, **kwargs: Any) -> Any:
         raise ModelError(f"the weights in {where} are damaged ({_first_line(error)}); get them again") from error
     except ValueError as error:
         raise ModelError(f"{where} could not be loaded as {what}: {_first_line(error)}") from error
+
+
+def _cached_or_fetched(load: Any, where: str, **kwargs: Any) -> Any:
+    """A hub model from the local cache without asking the network; asked for only when it is not there."""
+    try:
+        return load(where, local_files_only=True, **kwargs)
+    except OSError:
+        log.warning("%s is not in the local cache; asking the hub", where)
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are not news to the user
+        return load(where, **kwargs)
 
 
 def _first_line(error: Exception) -> str:

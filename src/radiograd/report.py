@@ -477,7 +477,7 @@ def chart_plan(keys: Sequence[str], terms: Sequence[str]) -> Iterator[tuple[list
     term_keys += [k for k in keys if k.startswith("reward/") and k not in (*term_keys, *_REWARD_FACTS)]
     labels = [k.removeprefix("reward/") for k in term_keys]
     plan = [
-        (["reward/total"], "Reward, weighted sum", "", False),
+        (["reward/total"], "Reward, weighted mean of its terms", "", False),
         *(([k], f"Reward term: {METRIC_LABELS.get(t, t)}", "", False) for k, t in zip(term_keys, labels, strict=True)),
         (["loss", "val_loss"], "Loss", "", False),
         *_KNOWN_CHARTS,
@@ -501,7 +501,7 @@ _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["words_mean"], "Length", "words", False),
     (["tokens_mean"], "Length", "tokens", False),
     (["clip_share"], "Clipped tokens", "% of tokens", True),
-    (["ratio_max"], "Largest probability ratio", "", False),
+    (["ratio_max"], "Largest |ratio − 1|", "", False),
     (["dead_groups"], "Dead groups", "% with equal rewards", True),
     (["distinct_frac"], "Distinct completions", "% of completions", True),
     (["truncated_frac"], "Cut at the token limit", "% of completions", True),

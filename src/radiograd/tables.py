@@ -44,7 +44,9 @@ def brief_text(summary: Summary) -> str:
 
 
 def scores_grid(summary: Summary, stratum: str = "all", only: Sequence[str] | None = None) -> Grid:
-    """Rows x metrics with intervals, of all metrics or of ``only`` some. ``n`` is the fewest cases scored over the metrics, ``unscored`` the most missed.
+    """Rows x metrics with intervals, of all metrics or of ``only`` some.
+
+    ``n`` is the fewest cases scored over the metrics, ``unscored`` the most missed.
 
     KeyError for a stratum the summary does not have.
     """

@@ -196,7 +196,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         **fields: Any,
     ) -> tuple[Any, Any, Any]:
         if pixel_values is not None or compute_aux_loss:
-            return super()._get_per_token_logps_and_entropies(
+            whole: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,
                 attention_mask,
@@ -207,6 +207,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 pixel_values=pixel_values,
                 **fields,
             )
+            return whole
         chunks = []
         for ids, mask in zip(
             input_ids.split(batch_size or len(input_ids)),

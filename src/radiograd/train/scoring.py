@@ -63,7 +63,7 @@ def score_completions(
 
 
 def _score(base: Any, kind: str, **arguments: Any) -> Any:
-    return {"labels": _labels, "completions": _completions}[kind](base, **arguments)
+    return _labels(base, **arguments) if kind == "labels" else _completions(base, **arguments)
 
 
 def _labels(base: Any, ids: Any, mask: Any, labels: Any) -> Any:
