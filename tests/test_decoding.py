@@ -17,7 +17,7 @@ PROMPTS = [[7, 8, 9], [30, 31, 32, 33, 34, 35, 36, 37], [50], [9, 8, 7, 60, 61]]
 @pytest.fixture(scope="module")
 def model(tiny_model: Path):
     """The tiny model in float32 with weights large enough that it does not repeat itself."""
-    model = models.load_policy(ModelConfig(name=str(tiny_model), dtype="float32"))
+    model = models.load_policy(ModelConfig(name=str(tiny_model), dtype="float32", device="cpu"))
     generator = torch.Generator().manual_seed(2)
     for weight in model.parameters():
         if weight.dim() == 2:

@@ -111,11 +111,16 @@ def test_a_fresh_adapter_switched_off_is_exactly_the_policy_it_was_put_on(
         assert torch.equal(_logits(model), expected)
 
 
-def test_a_second_adapter_is_folded_in_on_top_of_the_first(tiny_model: Path, adapters: tuple[Path, Path]) -> None:
-    sft = models.load_policy(_config(tiny_model), merged=[adapters[0]])
-    expected = _logits(PeftModel.from_pretrained(sft, str(adapters[1])).eval())
-    both = models.load_policy(_config(tiny_model), merged=[adapters[0]], adapter=adapters[1])
-    torch.testing.assert_close(_logits(both), expected, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_second_adapter_stays_apart_as_it_was_trained(
+    tiny_model: Path, adapters: tuple[Path, Path], dtype: str
+) -> None:
+    config = _config(tiny_model, dtype=dtype)
+    trained = PeftModel.from_pretrained(models.load_policy(config, merged=[adapters[0]]), str(adapters[1])).eval()
+    models.free_adapter_inputs(trained)
+    both = models.load_policy(config, merged=[adapters[0]], adapter=adapters[1])
+    with models.precision(both):
+        assert torch.equal(_logits(both), _logits(trained))
 
 
 def test_adapters_are_folded_in_before_weights_are_rounded(tiny_model: Path, adapters: tuple[Path, Path]) -> None:

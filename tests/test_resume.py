@@ -21,7 +21,7 @@ from tests import tiny
 OVERRIDES: dict[str, Any] = {
     "name": "killed",
     "data": {"source": "csv", "split": {"val": 0.1, "test": 0.2}},
-    "model": {"dtype": "float32", "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}},
+    "model": {"device": "cpu", "dtype": "float32", "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}},
     "sft": {"batch_size": 4, "micro_batch": 2, "checkpoint_every": 4, "lr": 2e-2},
     "align": {
         "reward": {"rougeL": 1.0, "length_ratio": 1.0},
@@ -60,9 +60,9 @@ def undisturbed(config: Path) -> Path:
     return _finish(config, config.parent / "undisturbed")
 
 
-def _launch(config: Path, root: Path) -> subprocess.Popen[str]:
+def _launch(config: Path, root: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "radiograd.cli", "run", str(config), "--runs", str(root)],
+        [sys.executable, "-m", "radiograd.cli", "run", str(config), *overrides, "--runs", str(root)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -70,16 +70,16 @@ def _launch(config: Path, root: Path) -> subprocess.Popen[str]:
     )
 
 
-def _finish(config: Path, root: Path) -> Path:
-    process = _launch(config, root)
+def _finish(config: Path, root: Path, *overrides: str) -> Path:
+    process = _launch(config, root, *overrides)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     return root / OVERRIDES["name"]
 
 
-def _kill(config: Path, root: Path, reached: Callable[[Path], bool]) -> None:
+def _kill(config: Path, root: Path, reached: Callable[[Path], bool], *overrides: str) -> None:
     """Start the run and kill it the moment ``reached`` holds of its folder."""
-    process = _launch(config, root)
+    process = _launch(config, root, *overrides)
     try:
         while not reached(root / OVERRIDES["name"]):
             if process.poll() is not None:
@@ -109,6 +109,7 @@ def _predicted(row: str, count: int) -> Callable[[Path], bool]:
 
 
 POINTS: dict[str, Callable[[Path], bool]] = {
+    "before the reports are read": _exists("config.json"),
     "while loading, before any step": _exists("done/data.json"),
     "in SFT before a checkpoint": _rows("sft", 2),
     "while an SFT checkpoint is written": _exists("sft/checkpoints/checkpoint-4"),
@@ -148,6 +149,14 @@ def test_killed_at_every_point_in_turn_is_as_if_never_killed(config: Path, undis
     for reached in POINTS.values():
         _kill(config, tmp_path, reached)
     _assert_same(_finish(config, tmp_path), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_bfloat16_run_resumes_the_same_too(config: Path, tmp_path: Path) -> None:
+    undisturbed = _finish(config, tmp_path / "undisturbed", "model.dtype=bfloat16")
+    for point in ("just after an SFT checkpoint", "in the second pass over the studies"):
+        _kill(config, tmp_path / "killed", POINTS[point], "model.dtype=bfloat16")
+    _assert_same(_finish(config, tmp_path / "killed", "model.dtype=bfloat16"), undisturbed)
 
 
 # ---- what "the same" means -------------------------------------------------------------------------------------------

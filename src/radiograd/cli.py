@@ -224,7 +224,7 @@ def _typed() -> str:
 def _log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    handler.setLevel(level)
+    handler.addFilter(lambda record: record.levelno >= level or record.name == "radiograd.runs")  # the stages' lines
     root = logging.getLogger("radiograd")
     root.handlers = [handler]
     root.setLevel(logging.INFO)

@@ -123,6 +123,7 @@ def test_what_we_set_reaches_trl(tmp_path: Path) -> None:
     arguments = grpo._arguments(config, tmp_path)
     assert (arguments.loss_type, arguments.scale_rewards, arguments.beta) == ("grpo", "group", config.align.beta)
     assert not arguments.use_bias_correction_kl
+    assert not arguments.shuffle_dataset  # a resumed second pass would be in another order
     assert arguments.generation_batch_size == config.align.prompts * config.align.group_size
     assert arguments.gradient_accumulation_steps == arguments.steps_per_generation == 4  # 4 * 8 / 8
     assert arguments.save_steps % config.align.updates_per_rollout == 0  # never inside a rollout
