@@ -384,7 +384,14 @@ def test_the_facts_say_what_was_trained_on(two_terms) -> None:
     run, facts = two_terms
     tokens = facts.pop("tokens")
     assert facts.pop("peak_gib") > 0
-    assert facts == {"studies": 12, "left_out_redacted": 0, "prompts_cut": 0, "steps": 10}
+    assert facts == {
+        "studies": 12,
+        "left_out_redacted": 0,
+        "prompts_cut": 0,
+        "steps": 10,
+        "device": "cpu",
+        "dtype": "float32",
+    }
     prompter = Prompter(models.load_tokenizer(run.config.model), run.config.model)
     lengths = [len(prompter.ids(prompter.prompt(study).content)) for study in STUDIES]
     completions = sum(row["tokens_mean"] * 12 for row in run.metrics("align") if "tokens_mean" in row)

@@ -113,10 +113,69 @@ def test_a_model_that_drops_its_cache_is_refused_instead_of_scored_wrongly(polic
         score_completions(policy, *_batch([0], [3]))
 
 
-@given(st.lists(st.integers(0, 300), max_size=40))
-def test_buckets_hold_every_row_once_and_bound_the_padding(lengths: list[int]) -> None:
-    buckets = length_buckets(lengths)
+def test_one_long_row_goes_alone_when_its_padding_costs_more_than_a_pass() -> None:
+    # together: 5 rows x 40 = 200 tokens + one pass of 50; apart: 4 x 10 + 40 = 80 + two passes = 180
+    assert length_buckets([10, 10, 40, 9, 10], overhead=50) == [[3, 0, 1, 4], [2]]
+    # a pass of 150: together 350, apart 380
+    assert length_buckets([10, 10, 40, 9, 10], overhead=150) == [[3, 0, 1, 4, 2]]
+
+
+@given(st.lists(st.integers(0, 60), max_size=9), st.integers(0, 80))
+def test_buckets_hold_every_row_once_at_the_least_cost(lengths: list[int], overhead: int) -> None:
+    def cost(buckets: list[list[int]]) -> int:
+        return sum(overhead + len(bucket) * max(lengths[row] for row in bucket) for bucket in buckets)
+
+    def best(rest: list[int]) -> int:  # brute force over all cuts of the sorted lengths
+        return min(
+            (overhead + cut * rest[cut - 1] + best(rest[cut:]) for cut in range(1, len(rest) + 1)),
+            default=0,
+        )
+
+    buckets = length_buckets(lengths, overhead)
     assert sorted(row for bucket in buckets for row in bucket) == list(range(len(lengths)))
-    for bucket in buckets:
-        low, high = min(lengths[r] for r in bucket), max(lengths[r] for r in bucket)
-        assert high <= low + 8 + low // 4
+    assert cost(buckets) == best(sorted(lengths))
+
+
+@pytest.mark.parametrize("family", ["granite", "gemma2", "cohere"])
+def test_families_that_scale_or_cap_their_logits_are_scored_as_they_sample(family: str) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=120,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    if family == "granite":
+        config.logits_scaling = 4.0
+    if family == "gemma2":
+        config.final_logit_softcapping = 0.2
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    attach_scoring(model)
+    ids = torch.randint(5, 100, (2, 9))
+    mask = torch.ones_like(ids)
+    expected = torch.log_softmax(model(input_ids=ids, attention_mask=mask).logits[:, :-1].float(), -1)
+    expected = expected.gather(-1, ids[:, 1:].unsqueeze(-1)).flatten()
+    torch.testing.assert_close(score_labels(model, ids, mask, ids), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_with_logits_we_cannot_reproduce_is_refused(tiny_model: Path) -> None:
+    model = models.load_policy(ModelConfig(name=str(tiny_model), dtype="float32", device="cpu"))
+    original = model.forward
+
+    def scaled(*args, **kwargs):
+        out = original(*args, **kwargs)
+        out.logits = out.logits * 3
+        return out
+
+    model.forward = scaled
+    with pytest.raises(ModelError, match="cannot train"):
+        attach_scoring(model)

@@ -45,6 +45,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     config = run.config
     folder = run.path / "align"
     reward = build_reward(config.align.reward)
+    settings.forget_peak()
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
     prompter = Prompter(tokenizer, config.model)
@@ -62,7 +63,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         reward=reward,
         studies={study.study_id: study for study in studies},
         model=models.load_policy(config.model, merged=[run.path / "sft" / "adapter"]),
-        args=_arguments(config, folder / "checkpoints"),
+        args=settings.one_device(_arguments(config, folder / "checkpoints")),
         train_dataset=Dataset.from_list(
             [{"prompt": prompts[i].content, "study_id": prompts[i].study_id} for i in order]
         ),
@@ -79,7 +80,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         "left_out_redacted": len(train) - len(studies),
         "prompts_cut": sum(p.cut for p in prompts),
         "steps": trainer.state.global_step,
-        **settings.cost(trainer.state.num_input_tokens_seen),
+        **settings.facts(config.model, trainer.state.num_input_tokens_seen),
     }
 
 
@@ -91,6 +92,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._scores: list[Score] = []
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
+        self._old_is_first = False
         super().__init__(reward_funcs=[self._reward], **kwargs)
         scoring.attach_scoring(self.accelerator.unwrap_model(self.model))
 
@@ -104,7 +106,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
             )
         started = time.perf_counter()
-        distinct, repeats = _repeats([list(ids) for ids in prompt_ids])
+        distinct, repeats = _groups([list(ids) for ids in prompt_ids], num_generations)
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
         model.eval()
@@ -136,7 +138,12 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         started = time.perf_counter()
+        # TRL scores the completions once more before the first update. That update computes the same numbers, so its
+        # own are taken (see _compute_loss) and the extra pass is left out.
+        self._old_is_first = self.num_iterations > 1 and self.model.training and not self.use_vllm
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.model.training and not self.use_vllm:
+            output.pop("old_per_token_logps", None)
         mode = "train" if self.model.training else "eval"
         values = [float("nan") if score.value is None else score.value for score in self._scores]
         local = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
@@ -208,6 +215,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                 **fields,
             )
             return whole
+        if self._old_is_first and not torch.is_grad_enabled():
+            self._old_is_first = False
+            return torch.zeros(input_ids.shape[0], logits_to_keep, device=input_ids.device), None, None
         chunks = []
         for ids, mask in zip(
             input_ids.split(batch_size or len(input_ids)),
@@ -234,6 +244,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         started = time.perf_counter()
         loss = super()._compute_loss(model, inputs)
         mode = "train" if self.model.training else "eval"
+        if self.model.training and not self.use_vllm:
+            inputs.setdefault("old_per_token_logps", self._logps)
         old = inputs.get("old_per_token_logps")
         if old is not None and self._logps is not None:
             moved = ((self._logps - old).exp() - 1).abs() * inputs["completion_mask"]
@@ -242,14 +254,10 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         return loss
 
 
-def _repeats(prompts: list[list[int]]) -> tuple[list[list[int]], int]:
-    """Distinct prompts and how often each is repeated in a row; (all, 1) when the rows are not even groups."""
-    count = 1
-    while count < len(prompts) and prompts[count] == prompts[0]:
-        count += 1
-    distinct = prompts[::count]
-    even = len(prompts) % count == 0 and all(p == distinct[i // count] for i, p in enumerate(prompts))
-    return (distinct, count) if even else (prompts, 1)
+def _groups(prompts: list[list[int]], size: int) -> tuple[list[list[int]], int]:
+    """The prompt of each group and the group's size; (all, 1) where a process holds parts of groups."""
+    whole = len(prompts) % size == 0 and all(prompt == prompts[i - i % size] for i, prompt in enumerate(prompts))
+    return (prompts[::size], size) if whole else (prompts, 1)
 
 
 def _arguments(config: RunConfig, folder: Path) -> Any:

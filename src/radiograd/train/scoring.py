@@ -15,14 +15,17 @@ from radiograd import models
 from radiograd.errors import ModelError
 
 _HEAD_CHUNK = 2048  # positions per LM-head call: bounds the (positions, vocabulary) block
+_PASS_TOKENS = 150  # what one more pass through the layers costs, in tokens (two cores: 0.2 s at 700 tokens a second)
 
 
 def attach_scoring(model: Any) -> None:
     """Give ``model`` (PEFT-wrapped or not) the keyword ``score=`` in its forward; without it nothing changes.
 
+    Raises ModelError for a model whose logits cannot be reproduced (see :func:`check_head`).
     Both ways of calling must then run inside :func:`radiograd.models.precision` (scoring does so itself).
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    check_head(base)
     original = base.forward
 
     @functools.wraps(original)
@@ -166,7 +169,7 @@ def _head(base: Any, hidden_N_D: Any, targets_N: Any, temperature: float = 1.0) 
     head = base.get_output_embeddings()
 
     def block(hidden: Any, targets: Any) -> tuple[Any, Any]:
-        logps = torch.log_softmax(head(hidden).float() / temperature, dim=-1)
+        logps = torch.log_softmax(_finish(base, head(hidden).float()) / temperature, dim=-1)
         with torch.no_grad():
             entropy = -(logps.exp() * logps).sum(-1)
         return logps.gather(-1, targets.unsqueeze(-1)).squeeze(-1), entropy
@@ -181,14 +184,48 @@ def _head(base: Any, hidden_N_D: Any, targets_N: Any, temperature: float = 1.0) 
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
-def length_buckets(lengths: Sequence[int], slack: int = 8) -> list[list[int]]:
-    """Rows grouped so that none is padded by more than ``slack`` + a quarter of its length; each row once."""
+def _finish(base: Any, logits: Any) -> Any:
+    """What some families do to their logits after the head: scale them (Cohere, Granite) or cap them (Gemma 2)."""
+    import torch
+
+    config = base.config.get_text_config()
+    logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    cap = getattr(config, "final_logit_softcapping", None)
+    return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def check_head(base: Any) -> None:
+    """ModelError when the logits scored here are not those the model samples from (an unknown scaling, say)."""
+    import torch
+
+    ids = torch.arange(1, 9, device=base.device).unsqueeze(0)
+    with torch.no_grad(), models.precision(base):
+        hidden = base.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        ours = _finish(base, base.get_output_embeddings()(hidden).float())
+        theirs = base(input_ids=ids, use_cache=False).logits.float()
+    spread = float(theirs.std()) or 1.0
+    if float((ours - theirs).abs().max()) > 0.05 * spread:
+        raise ModelError(
+            f"models of type {base.config.model_type} change their logits in a way that radiograd does not know; "
+            f"it cannot train them"
+        )
+
+
+def length_buckets(lengths: Sequence[int], overhead: int = _PASS_TOKENS) -> list[list[int]]:
+    """Rows in groups of like length such that padded tokens plus ``overhead`` tokens a group are fewest; each row once.
+
+    Exact by dynamic programming over the sorted lengths: a group is a run of them, padded to its longest.
+    """
     order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    best, start = [0.0], [0]  # best[k]: cost of the k shortest rows; start[k]: where their last group begins
+    for end in range(1, len(order) + 1):
+        width = lengths[order[end - 1]]
+        costs = [best[first] + overhead + width * (end - first) for first in range(end)]
+        start.append(min(range(end), key=costs.__getitem__))
+        best.append(costs[start[end]])
     buckets: list[list[int]] = []
-    limit = -1
-    for row in order:
-        if lengths[row] > limit:
-            buckets.append([])
-            limit = lengths[row] + slack + lengths[row] // 4
-        buckets[-1].append(row)
-    return buckets
+    end = len(order)
+    while end:
+        buckets.append(order[start[end] : end])
+        end = start[end]
+    return buckets[::-1]

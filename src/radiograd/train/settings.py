@@ -6,13 +6,14 @@ import logging
 import resource
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback
 
 from radiograd import models
-from radiograd.config import RunConfig
+from radiograd.config import ModelConfig, RunConfig
 from radiograd.runs import Run, is_terminal
 from radiograd.train import checkpoints
 
@@ -47,6 +48,12 @@ def quiet(trainer: Any) -> None:
         trainer.remove_callback(ProgressCallback)
 
 
+def one_device(arguments: Any) -> Any:
+    """Keep a process to one GPU: several visible ones would make transformers split batches behind our back."""
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
 def train(trainer: Any, run: Run, stage: str, folder: Path) -> None:
     """Train from the newest whole checkpoint, or from the start; metrics rows after it are written again."""
     newest = checkpoints.latest(folder)
@@ -71,8 +78,29 @@ def save_adapter(trainer: Any, folder: Path) -> None:
         beside.rename(folder)
 
 
-def cost(tokens: int) -> dict[str, float]:
-    """Tokens in the data and the process's peak resident memory so far, in GiB."""
+def facts(config: ModelConfig, tokens: int) -> dict[str, Any]:
+    """What a stage's numbers must be quoted with: tokens trained on, device, precision, peak memory since its start."""
+    import torch
+
+    device = models.device_of(config)
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    dtype = str(models.dtype_of(config)).removeprefix("torch.")
+    return {"tokens": tokens, "device": name, "dtype": dtype, "peak_gib": round(peak_bytes() / 2**30, 2)}
+
+
+def forget_peak() -> None:
+    """Start the peak of resident memory anew, where the system allows it (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process, since :func:`forget_peak` where that works, else since it started."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 2**10
+    except OSError:
+        pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    scale = 2**30 if sys.platform == "darwin" else 2**20
-    return {"tokens": tokens, "peak_gib": round(peak / scale, 2)}
+    return peak if sys.platform == "darwin" else peak * 2**10

@@ -30,6 +30,7 @@ def train_sft(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """Fine-tune a fresh adapter on ``train`` and write it to ``sft/adapter``; resumes from the last checkpoint."""
     config = run.config
     folder = run.path / "sft"
+    settings.forget_peak()
     set_seed(config.seed)
     tokenizer = models.load_tokenizer(config.model)
     rows, cut = encode(Prompter(tokenizer, config.model), train)
@@ -40,7 +41,9 @@ def train_sft(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     scoring.attach_scoring(model)
     trainer = _Trainer(
         model=model,
-        args=_arguments(config, folder / "checkpoints", steps=-(-len(order) // config.sft.batch_size)),
+        args=settings.one_device(
+            _arguments(config, folder / "checkpoints", steps=-(-len(order) // config.sft.batch_size))
+        ),
         train_dataset=Dataset.from_list([rows[number] for number in order]),
         processing_class=tokenizer,
         callbacks=[checkpoints.Keeper(run, "sft", _metrics)],
@@ -55,7 +58,7 @@ def train_sft(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         "studies": len(train),
         "prompts_cut": cut,
         "steps": trainer.state.global_step,
-        **settings.cost(sum(lengths)),
+        **settings.facts(config.model, sum(lengths[number] for number in order)),
     }
 
 
