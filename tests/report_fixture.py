@@ -119,6 +119,7 @@ def _write_data(path: Path, n: int) -> None:
         "read": 3955,
         "usable": 3310,
         "normal_share": 0.38,
+        "fingerprint": {"size": 1112632, "sha256": "0123456789abcdef" * 4},
         "passed_over": {"no findings": 514, "no impression": 34, "empty text": 97},
         "splits": {"train": split, "val": split | {"studies": 60}, "test": split | {"studies": n}},
     }
@@ -132,8 +133,6 @@ def _training_rows(align: bool) -> list[dict[str, Any]]:
         row = {"stage": "sft", "step": step, "attempt": 1, "time": 1000.0 + step}
         row |= {"loss": 0.9 + 2.2 * math.exp(-step / 8) + rng.normal(0, 0.05), "grad_norm": 1.0 + rng.random()}
         row["lr"] = 5e-4 * min(step / 4, 0.55 + 0.45 * math.cos(math.pi * step / 40))
-        if step % 10 == 0:
-            row["val_loss"] = 0.95 + 2.2 * math.exp(-step / 8)
         rows.append(row)
     for step in range(1, 81 if align else 1):
         rouge, length = 0.42 + 0.08 * step / 80 + rng.normal(0, 0.03), 0.7 + 0.1 * step / 80 + rng.normal(0, 0.02)
@@ -219,6 +218,7 @@ def _summary(
                     "high": high,
                     "n": len(ids),
                     "unscored": 0,
+                    "higher_is_better": True,
                     "signature": SIGNATURES[metric],
                 }
         return made
@@ -231,10 +231,11 @@ def _summary(
         for stratum, ids in strata.items():
             for metric in METRICS:
                 mean, low, high = bounds(values(a, metric, ids) - values(b, metric, ids))
-                entry = {"a": a, "b": b, "metric": metric, "stratum": stratum, "n": len(ids)}
+                entry = {"a": a, "b": b, "metric": metric, "stratum": stratum, "n": len(ids), "higher_is_better": True}
                 p = 0.001 if low > 0 or high < 0 else 0.3
                 paired.append(entry | {"difference": mean, "low": low, "high": high, "p": p})
     return {
+        "counts": {"pool": 2345},
         "rows": table(strata["all"]),
         "strata": {name: table(strata[name]) for name in ("normal", "abnormal")},
         "paired": paired,

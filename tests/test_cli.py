@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -25,13 +26,17 @@ import click
 import pytest
 import yaml
 
-from radiograd import __version__, cli
+from radiograd import __version__, assets, cli
+from radiograd.config import RunConfig
+from radiograd.errors import AssetError
 from radiograd.runs import read_json, read_jsonl
 from tests import tiny
 
 RADIOGRAD = [sys.executable, "-m", "radiograd.cli"]
 SECRETS = ("pleural", "pneumothorax", "atelectasis", "Heart size", "apical", "No acute", "Unremarkable", "view ")
 """Words of the synthetic reports: where they turn up, report text has got out."""
+PROGRESS = re.compile(r"[a-z-]+( \.\.\.|: finished in [0-9.]+ s|: already finished)|\S+ is not .*; asking the hub|")
+"""What the stages of a run say of themselves on stderr, and the line that click ends where a terminal shows ^C."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,14 @@ class Ran:
         assert self.code in (1, 2)
         assert self.out == ""
         assert "Traceback" not in self.err
-        (line,) = self.err.splitlines()
+        (line,) = self.errors()
         assert line.startswith("error: ")
         assert not any(word in line for word in SECRETS)
         return line
+
+    def errors(self) -> list[str]:
+        """The lines on stderr but for those of the stages."""
+        return [line for line in self.err.splitlines() if not PROGRESS.fullmatch(line)]
 
 
 def call(*args: str) -> Ran:
@@ -249,6 +258,21 @@ def test_data_that_cannot_be_read_is_one_line_and_exit_code_1(
         assert said in read_json(config.parent / "runs" / "small" / "STATUS.json")["why"]
 
 
+def test_of_a_table_without_a_header_no_report_text_gets_out(config: Path) -> None:
+    rows = config.parent / "rows.csv"
+    rows.write_text("".join(rows.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
+    ran = call("run", "small.yaml")
+    assert ran.line().endswith(  # which also looks for the words of the reports
+        "no column 'study_id' for study_id; it has 5 columns; is the first line a header? "
+        "Set data.columns.study_id=COLUMN"
+    )
+    assert call("report", "runs/small").code == 0
+    folder = config.parent / "runs" / "small"
+    written = {path.name: path.read_text(encoding="utf-8") for path in folder.rglob("*") if path.is_file()}
+    assert {"STATUS.json", "report.html", "log.txt"} <= written.keys()
+    assert not [name for name, content in written.items() if any(word in content for word in SECRETS)]
+
+
 def test_after_a_wrong_column_the_corrected_command_may_use_the_same_name(config: Path) -> None:
     assert "no column 'Conclusion'" in call("run", "small.yaml", "data.columns.impression=Conclusion").line()
     ran = call("sft", "small.yaml", "sft.epochs=0.2")
@@ -336,7 +360,7 @@ def test_one_command_goes_from_rows_to_the_page_and_its_steps_can_be_done_again(
 
     ran = call("run", "small.yaml")
     assert ran.code == 0, ran.err
-    assert ran.err == ""
+    assert ran.errors() == []
     assert ran.out.endswith("page: runs/small/report.html\n")
     folder = config.parent / "runs" / "small"
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
@@ -389,6 +413,67 @@ def test_one_command_goes_from_rows_to_the_page_and_its_steps_can_be_done_again(
         content = path.read_text(encoding="utf-8")
         assert not any(word in content for word in SECRETS), path
     assert not any(word in ran.out + evaluated.out for word in SECRETS)
+
+
+def test_settings_are_chosen_on_the_validation_set(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("sft", "align"):
+        assert call(command, "small.yaml").code == 0
+    assert (
+        call("evaluate", "runs/small", "--set", "val").line().endswith("run: radiograd generate runs/small --set val")
+    )
+    ran = call("generate", "runs/small", "--set", "val")
+    assert (ran.code, ran.out) == (0, "generate-val: done in runs/small\n")
+    folder = config.parent / "runs" / "small"
+    assert {path.stem for path in (folder / "done").iterdir()} == {"data", "sft", "align", "generate-val"}
+    table = call("evaluate", "runs/small", "--set", "val")
+    assert table.code == 0, table.err
+    assert table.out.startswith("All studies (val), x 100 [95% interval]\nrow ")
+    assert {path.name for path in (folder / "eval").iterdir()} == {"val"}
+    assert read_json(folder / "eval" / "val" / "summary.json")["counts"]["studies"] == len(
+        list(read_jsonl(folder / "data" / "val.jsonl"))
+    )
+    assert (folder / "done" / "evaluate-val.json").exists()
+
+    markdown = call("evaluate", "runs/small", "--set", "val", "--markdown")
+    assert markdown.out.startswith("### All studies (val), x 100 [95% interval]\n\n| row")
+    assert "### Signatures" in markdown.out
+
+    assert call("evaluate", "runs/small").line().endswith("run: radiograd generate runs/small")  # test is not done
+    monkeypatch.chdir(folder)
+    assert call("report", ".").code == 0
+    assert (folder / "report.html").exists()
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["small"]
+
+
+def test_a_source_that_was_changed_is_refused_and_what_is_there_can_still_be_shown(config: Path) -> None:
+    assert call("sft", "small.yaml", "sft.epochs=0.2").code == 0
+    rows = config.parent / "rows.csv"
+    content = rows.read_text(encoding="utf-8")
+    rows.write_text(content.replace("left", "right"), encoding="utf-8")
+    ran = call("run", "small.yaml", "sft.epochs=0.2")
+    assert ran.line() == (
+        f"error: {rows} has changed since runs/small was made from it. Use another name=..., or put the old file back"
+    )
+    assert ran.code == 1
+    assert call("align", "runs/small").line() == ran.line()
+    assert call("report", "runs/small").code == 0
+    rows.unlink()
+    assert call("sft", "runs/small").code == 0
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # of the right size, so that only its hash tells
+    fetched = []
+
+    def damaged(name: str) -> Path:
+        if name == "smollm2":
+            raise AssetError("smollm2 is damaged")
+        return Path(name)
+
+    monkeypatch.setattr(assets, "verify", damaged)
+    monkeypatch.setattr(assets, "fetch", lambda name, show_progress: fetched.append(name))
+    cli._fetch_missing(RunConfig())
+    assert fetched == ["smollm2"]
 
 
 def test_a_step_that_needs_another_says_which_command_makes_it(config: Path) -> None:
@@ -458,11 +543,7 @@ def test_a_running_process_keeps_others_out_and_ctrl_c_says_how_to_resume(here: 
         finally:
             running.kill()
     typed = "radiograd run small.yaml align.rollouts=100000"
-    # click ends the line on which a terminal shows ^C
-    assert (
-        Ran(running.returncode, out, err.removeprefix("\n")).line()
-        == f"error: interrupted; the same command resumes: {typed}"
-    )
+    assert Ran(running.returncode, out, err).line() == f"error: interrupted; the same command resumes: {typed}"
     assert running.returncode == 1
     assert read_json(folder / "STATUS.json") == {
         "state": "interrupted",
@@ -498,12 +579,41 @@ def test_what_the_system_refuses_is_one_line(
     assert line.startswith(said)
 
 
-def test_a_fault_of_our_own_is_not_hidden() -> None:
+@pytest.mark.parametrize("error", [ValueError("small pleural effusion"), OSError("small pleural effusion")])
+def test_of_a_fault_of_our_own_kind_and_place_are_shown_and_not_its_message(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fails() -> None:
-        raise ZeroDivisionError
+        raise error
 
-    with pytest.raises(ZeroDivisionError):
-        cli._call(fails)
+    assert cli._call(fails) == 1
+    said = capsys.readouterr().err
+    assert "pleural" not in said
+    assert "in fails\n    raise error\n" in said
+    last = said.splitlines()[-1]
+    assert last == f"error: unexpected {type(error).__name__}; the lines above say where, without text"
+
+
+@pytest.mark.parametrize("options", [[], ["-v"]])
+def test_a_fault_inside_a_run_is_told_by_its_kind_and_the_log_that_says_where(config: Path, options: list[str]) -> None:
+    (config.parent / "faulty.py").write_text(
+        "def read(path, columns):\n    raise ValueError('small pleural effusion')\n    yield\n", encoding="utf-8"
+    )
+    sys.path.insert(0, str(config.parent))
+    try:
+        ran = call(*options, "run", "small.yaml", "data.source=faulty:read")
+    finally:
+        sys.path.remove(str(config.parent))
+        sys.modules.pop("faulty")
+    assert ran.code == 1
+    log = "runs/small/attempts/001/log.txt"
+    assert ran.errors()[-1] == f"error: unexpected ValueError; details without text in {log}"
+    assert ("in read" in ran.err) == bool(options)
+    assert len(ran.errors()) == 1 or options
+    content = (config.parent / log).read_text(encoding="utf-8")
+    assert "failed with ValueError" in content
+    assert "in read" in content
+    assert "pleural" not in (ran.err + ran.out + content).replace("raise ValueError('small pleural effusion')", "")
 
 
 def test_output_into_a_closed_pipe_is_no_traceback(here: Path) -> None:

@@ -90,6 +90,7 @@ def test_a_wrong_value_is_told_with_its_key_and_what_it_should_be(tmp_path: Path
     ("text", "said"),
     [
         ("data: {split: {val: 0.5, test: 0.5}}", "data.split: val + test must leave something to train on"),
+        ("data: {split: {test: 0}}", "data.split.test: Input should be greater than 0"),
         ("data: {split: {val: 1.0}}", "data.split.val: Input should be less than 1"),
         ("sft: {batch_size: 10, micro_batch: 4}", "sft: batch_size 10 is not a multiple of micro_batch 4"),
         (

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,9 +47,10 @@ SFT = {s.study_id: "No acute disease." for s in TEST}
 ALIGNED = {s.study_id: s.sections.impression for s in TEST}
 
 
-def make_run(path, config=CONFIG, train=TRAIN, test=TEST, predictions=None):
+def make_run(path, config=CONFIG, pool=TRAIN, test=TEST, predictions=None):
     run = Run(path, parse_config(config, "test"))
-    write_jsonl(path / "data" / "train.jsonl", (s.to_json() for s in train))
+    write_jsonl(path / "data" / "train.jsonl", (s.to_json() for s in pool[:2]))  # thinned out by a limit
+    write_jsonl(path / "data" / "pool.jsonl", (s.to_json() for s in pool))
     write_jsonl(path / "data" / "test.jsonl", (s.to_json() for s in test))
     predictions = lines_of("aligned", ALIGNED) + lines_of("sft", SFT) if predictions is None else predictions
     write_jsonl(path / "eval" / "test" / "predictions.jsonl", predictions)
@@ -83,8 +85,9 @@ def test_a_run_gets_its_baselines_scores_and_summary(tmp_path):
 
     summary = read_json(folder / "summary.json")
     assert list(summary["rows"]) == rows
-    assert set(summary["rows"]["sft"]["rougeL"]) == {"mean", "low", "high", "n", "unscored", "signature"}
-    assert summary["counts"] == {"studies": 12, "patients": 12, "normal": 3, "abnormal": 6, "unknown": 3}
+    parts = {"mean", "low", "high", "n", "unscored", "higher_is_better", "signature"}
+    assert set(summary["rows"]["sft"]["rougeL"]) == parts
+    assert summary["counts"] == {"studies": 12, "patients": 12, "normal": 3, "abnormal": 6, "unknown": 3, "pool": 9}
     assert list(summary["strata"]) == ["normal", "abnormal"]
     assert summary["strata"]["normal"]["sft"]["rougeL"]["n"] == 3
     # the constant sentence is right for every normal study here
@@ -121,6 +124,33 @@ def test_another_set_of_the_run_can_be_evaluated(tmp_path):
     write_jsonl(tmp_path / "eval" / "val" / "predictions.jsonl", lines_of("sft", dict(list(SFT.items())[:5])))
     assert evaluate_run(run, "val")["studies"] == 5
     assert read_json(tmp_path / "eval" / "val" / "summary.json")["set"] == "val"
+
+
+def test_another_set_without_predictions_says_how_to_make_them(tmp_path):
+    run = make_run(tmp_path)
+    write_jsonl(tmp_path / "data" / "val.jsonl", (s.to_json() for s in TEST[:5]))
+    write_jsonl(tmp_path / "eval" / "val" / "predictions.jsonl", [])
+    with pytest.raises(RunError, match=r"holds no prediction; run: radiograd generate .* --set val"):
+        evaluate_run(run, "val")
+
+
+def test_baselines_are_built_from_the_whole_train_split(tmp_path):
+    # s103 is not among the two studies trained on; its findings share the most words with those of s3
+    pool = [
+        *TRAIN[:3],
+        replace(TRAIN[3], sections=Sections("findings number 3: right lower lobe", "Only in the pool.")),
+    ]
+    evaluate_run(make_run(tmp_path, pool=pool))
+    lines = read_jsonl(tmp_path / "eval" / "test" / "baselines.jsonl")
+    retrieved = {line["study_id"]: line["text"] for line in lines if line["row"] == "retrieval"}
+    assert retrieved["s3"] == "Only in the pool."
+
+
+def test_without_the_pool_nothing_takes_its_place(tmp_path):
+    run = make_run(tmp_path)
+    (tmp_path / "data" / "pool.jsonl").unlink()
+    with pytest.raises(RunError, match=r"pool\.jsonl is missing"):
+        evaluate_run(run)
 
 
 def test_a_missing_reference_is_counted_as_unscored_and_explained(tmp_path):
@@ -238,6 +268,19 @@ def given_summary(sft, aligned, studies):
     }
     metrics = {"given": Given()}
     return summarise(score_rows(texts, studies, metrics), studies, metrics, resamples=100, seed=1)
+
+
+def test_every_entry_says_whether_higher_is_better():
+    class Errors(Given):
+        higher_is_better = False
+
+    metrics = {"given": Given(), "errors": Errors()}
+    texts = {row: {"s0": "0.5", "s1": "0.25"} for row in ("sft", "aligned")}
+    studies = [study(0, True), study(1, False)]
+    summary = summarise(score_rows(texts, studies, metrics), studies, metrics, resamples=100, seed=1)
+    for rows in (summary["rows"], *summary["strata"].values()):
+        assert all(e["higher_is_better"] is (m == "given") for row in rows.values() for m, e in row.items())
+    assert all(e["higher_is_better"] is (e["metric"] == "given") for e in summary["paired"])
 
 
 def test_a_stratum_without_a_study_is_left_out():

@@ -11,7 +11,7 @@ from peft import get_peft_model
 
 from radiograd import models
 from radiograd.config import RunConfig
-from radiograd.errors import ModelError
+from radiograd.errors import ModelError, RunError
 from radiograd.generate import end_tokens, generate_run, plan_batches
 from radiograd.prompts import Prompter
 from radiograd.runs import Run, read_jsonl, write_jsonl
@@ -145,6 +145,12 @@ def test_answers_cut_at_the_token_limit_are_marked(tiny_model: Path, tmp_path: P
     facts = generate_run(run)
     rows = list(read_jsonl(_predictions(run)))
     assert facts["truncated"] == sum(row["truncated"] for row in rows) > 0
+
+
+def test_a_set_without_a_study_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data" / "val.jsonl", [])
+    with pytest.raises(RunError, match=r"the val set of .* holds no study; raise data\.split\.val or give more data"):
+        generate_run(Run(tmp_path, _config(tiny_model)), "val")
 
 
 def test_a_missing_adapter_is_named(tiny_model: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import radiograd
 ROOT = Path(radiograd.__file__).parent
 FLOORS = (
     {"errors", "types"},
-    {"naming", "config", "stats", "rl", "charts", "worddiff", "tables", "baselines", "assets"},
+    {"naming", "config", "stats", "rl", "charts", "worddiff", "tables", "baselines", "assets", "attention"},
     {"prompts", "runs", "data", "models"},
     {"decoding", "doctor", "metrics"},
     {"rewards"},
@@ -46,6 +46,7 @@ HEAVY = {
 LIGHT_MODULES = (
     "radiograd",
     "radiograd.assets",
+    "radiograd.attention",
     "radiograd.baselines",
     "radiograd.cli",
     "radiograd.config",

@@ -102,6 +102,7 @@ def test_every_file_beside_the_code_is_named_as_package_data() -> None:
     ]
     assert {"py.typed", "configs/quickstart.yaml"} <= set(files)
     assert [file for file in files if not any(fnmatch(file, pattern) for pattern in patterns)] == []
+    assert [pattern for pattern in patterns if not any(fnmatch(file, pattern) for file in files)] == []
 
 
 # ---- the lock --------------------------------------------------------------------------------------------------------

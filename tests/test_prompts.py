@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from radiograd import models
 from radiograd.config import ModelConfig
-from radiograd.errors import ConfigError
-from radiograd.prompts import Prompter
+from radiograd.errors import ConfigError, DataError, ModelError
+from radiograd.prompts import Prompter, alignable
 from radiograd.types import Sections, Study
+from tests import tiny
 
 SYSTEM = "Write the impression."
 
@@ -56,11 +57,48 @@ def test_a_model_without_a_chat_template_gets_one_plain_text(plain: Prompter) ->
     assert plain.tokenizer.decode(plain.ids(prompt.content)) == prompt.content
 
 
+REFUSALS = {
+    "by an error of its own": "{{ raise_exception('System role not supported') }}",
+    "by tripping over it": "{{ missing.part }}",
+}
+
+
+@pytest.fixture(scope="module", params=REFUSALS)
+def without_system(request: pytest.FixtureRequest, tiny_model: Path) -> Prompter:
+    """A model whose chat template takes no system turn."""
+    config = ModelConfig(name=str(tiny_model), system_prompt=SYSTEM, max_prompt_tokens=200)
+    tokenizer = models.load_tokenizer(config)
+    refusal = REFUSALS[request.param]
+    tokenizer.chat_template = f"{{% if messages[0].role == 'system' %}}{refusal}{{% endif %}}{tiny.CHAT_TEMPLATE}"
+    return Prompter(tokenizer, config)
+
+
+def test_a_template_that_refuses_a_system_turn_gets_the_instruction_in_the_user_turn(without_system: Prompter) -> None:
+    prompt = without_system.prompt(_study("The lungs are clear."))
+    said = f"{SYSTEM}\n\nFindings: The lungs are clear."
+    assert prompt.content == [{"role": "user", "content": said}]
+    assert without_system.tokenizer.decode(without_system.ids(prompt.content)) == f"<|user|>{said}<|end|><|assistant|>"
+
+
+def test_a_template_that_refuses_every_turn_is_told(tiny_model: Path) -> None:
+    config = ModelConfig(name=str(tiny_model))
+    tokenizer = models.load_tokenizer(config)
+    tokenizer.chat_template = "{{ raise_exception('only tools') }}"
+    with pytest.raises(ModelError, match="refuses a single user turn"):
+        Prompter(tokenizer, config)
+
+
 @pytest.mark.parametrize("kind", ["chat", "plain"])
 def test_prompt_ids_are_those_that_grpo_samples_from(kind: str, request: pytest.FixtureRequest) -> None:
-    from trl import GRPOTrainer
+    _assert_sampled_from(request.getfixturevalue(kind))
 
-    prompter: Prompter = request.getfixturevalue(kind)
+
+def test_prompt_ids_without_a_system_turn_are_those_that_grpo_samples_from(without_system: Prompter) -> None:
+    _assert_sampled_from(without_system)
+
+
+def _assert_sampled_from(prompter: Prompter) -> None:
+    from trl import GRPOTrainer
 
     bare = SimpleNamespace(  # what GRPOTrainer._tokenize_prompts reads of a trainer, and nothing else
         processing_class=prompter.tokenizer,
@@ -150,6 +188,14 @@ def test_redaction_marks_stay_in_the_row_and_out_of_the_loss(kind: str, request:
     assert "X" not in learnt
     assert learnt.replace(" ", "") == "Noduleseenby,follow-.<|end|>"
     assert all(label in (-100, token) for label, token in zip(labels, ids, strict=True))
+
+
+def test_a_policy_is_aligned_on_studies_whose_impression_holds_no_redaction_mark() -> None:
+    marked = Study("s2", "p2", "synthetic", Sections(findings="Clear.", impression="Seen by XXXX."))
+    studies = [_study("a"), marked, _study("XXXX in the findings is no matter")]
+    assert alignable(studies, 2) == [studies[0], studies[2]]
+    with pytest.raises(DataError, match=r"align\.prompts=3 or more .* no XXXX; there are 2\. Lower align\.prompts"):
+        alignable(studies, 3)
 
 
 def test_without_redaction_marks_every_target_token_is_learnt(chat: Prompter) -> None:

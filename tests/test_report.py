@@ -27,13 +27,14 @@ from radiograd.report import (
     points,
     report_run,
     result_tables,
+    reward_text,
     row_order,
     signed,
     stage_view,
     verdict,
 )
 from radiograd.runs import Run, find_run, read_json, read_jsonl, write_json, write_jsonl
-from report_fixture import studies, write_run
+from tests.report_fixture import studies, write_run
 
 BASELINES = ("constant", "retrieval", "other_patient", "copy_findings")
 
@@ -56,7 +57,7 @@ def shown_text(markup: str) -> str:
 
 
 def pair(a: str, b: str, difference: float, low: float, high: float, **more: Any) -> dict[str, Any]:
-    entry = {"a": a, "b": b, "metric": "rougeL", "stratum": "abnormal", "n": 50, "p": 0.01}
+    entry = {"a": a, "b": b, "metric": "rougeL", "stratum": "abnormal", "n": 50, "p": 0.01, "higher_is_better": True}
     return {**entry, "difference": difference, "low": low, "high": high, **more}
 
 
@@ -125,7 +126,8 @@ def test_a_difference_that_could_not_be_computed_is_a_dash():
 def test_the_table_marks_the_best_mean_and_counts_what_was_not_scored():
     def entry(mean: float | None, unscored: int = 0) -> dict[str, Any]:
         low, high = (None, None) if mean is None else (mean - 0.02, mean + 0.02)
-        return {"mean": mean, "low": low, "high": high, "n": 10 - unscored, "unscored": unscored, "signature": "s"}
+        n = 10 - unscored
+        return {"mean": mean, "low": low, "high": high, "n": n, "unscored": unscored, "higher_is_better": True}
 
     rows = {
         "constant": {"rougeL": entry(0.39), "reward": entry(0.4)},
@@ -140,6 +142,41 @@ def test_the_table_marks_the_best_mean_and_counts_what_was_not_scored():
     assert sft["cells"][1] == {"mean": "47.0", "interval": "[45.0, 49.0]", "best": True, "low": False}
     assert aligned["cells"][1]["mean"] == "–"
     assert [line["cells"][0]["best"] for line in (sft, aligned, constant)] == [True, False, False]
+
+
+def test_of_a_metric_that_is_better_when_low_the_lowest_is_best_and_a_fall_is_a_gain():
+    rows = {
+        row: {"errors": {"mean": v, "low": v, "high": v, "n": 9, "unscored": 0, "higher_is_better": False}}
+        for row, v in (("sft", 0.3), ("aligned", 0.2), ("constant", 0.5))
+    }
+    order = row_order(rows, BASELINES)
+    (table,) = result_tables({"rows": rows, "strata": {}}, order, ["errors"])
+    assert [(line["cells"][0]["best"], line["cells"][0]["low"]) for line in table["lines"]] == [
+        (False, True),
+        (True, True),
+        (False, True),
+    ]
+    fall = pair("aligned", "sft", -0.1, -0.2, -0.05, metric="errors", stratum="all", higher_is_better=False)
+    shown = difference_cell(find_difference({"paired": [fall]}, "aligned", "sft", "errors", "all"))
+    assert (shown["word"], shown["sign"], shown["better"]) == ("lower, better", -1, 1)
+    rise = fall | {"a": "sft", "b": "aligned"}  # the same the other way round: sft - aligned is stored as below 0
+    shown = difference_cell(find_difference({"paired": [rise]}, "aligned", "sft", "errors", "all"))
+    assert (shown["word"], shown["sign"], shown["better"]) == ("higher, worse", 1, -1)
+    assert verdict({"paired": [fall]}, ["sft", "aligned"], ["sft", "aligned"], "errors")["tone"] == "good"
+    below = pair("aligned", "constant", -0.3, -0.4, -0.2, metric="errors", higher_is_better=False)
+    found = verdict({"paired": [fall, below]}, ["sft", "aligned", "constant"], ["sft", "aligned"], "errors")
+    assert found["sentences"][-1] == (
+        "On abnormal cases, by errors (lower is better), the aligned model is below the constant sentence "
+        "(−30.0 [−40.0, −20.0])."
+    )
+
+
+def test_the_reward_is_a_weighted_mean_of_values_of_single_texts():
+    assert reward_text({"rougeL": 1.0}) == "ROUGE-L, of one text at a time."
+    assert reward_text({"rougeL": 1.0, "bleu2": 0.5, "length_ratio": 0.25}) == (
+        "(1 × ROUGE-L + 0.5 × BLEU-2 + 0.25 × Length ratio) / 1.75, of one text at a time: BLEU-2 in it is sentence "
+        "BLEU with effective order, while the BLEU columns of the table are corpus BLEU."
+    )
 
 
 def test_numbers_read_as_people_write_them():
@@ -161,6 +198,11 @@ def test_peak_memory_is_shown_in_gib_whatever_its_unit():
     assert stage_view("align", None)["done"] is False
 
 
+def test_the_fingerprint_of_the_source_stands_with_the_data_and_not_with_the_stage(finished: Run):
+    assert stage_view("data", {"seconds": 1, "train": 8, "fingerprint": {"sha256": "ab"}})["other"] == "train 8"
+    assert "fingerprint size 1,112,632 sha256 0123456789abcdef" in shown_text(page(finished)).lower()
+
+
 def test_nested_counts_become_a_grid_where_they_are_alike():
     blocks = counts_blocks(
         {"read": 10, "splits": {"train": {"studies": 8}, "test": {"studies": 2, "normal_share": 0.5}}}
@@ -178,9 +220,9 @@ def test_nested_counts_become_a_grid_where_they_are_alike():
 def test_a_missing_value_is_a_gap_and_a_rare_key_is_not():
     rows = [{"step": s, "loss": 1.0} for s in range(1, 11)]
     del rows[4]["loss"]
-    rows[9]["val_loss"] = 0.5
+    rows[9]["rare"] = 0.5
     assert points(rows, "loss")[4] == (5.0, None)  # 9 of 10 known: the tenth is unknown
-    assert points(rows, "val_loss") == [(10.0, 0.5)]
+    assert points(rows, "rare") == [(10.0, 0.5)]
 
 
 # ---- the ten cases ---------------------------------------------------------------------------------------------------
@@ -209,6 +251,7 @@ def test_gains_and_losses_are_those_with_the_largest_change_and_leave_out_what_i
     up, down = biggest_moves(tests, scores, "rougeL")
     assert [(change, s.study_id) for change, s in up] == [("+40.0", "case-000"), ("+20.0", "case-001")]
     assert [(change, s.study_id) for change, s in down] == [("−40.0", "case-003")]
+    assert biggest_moves(tests, scores, "rougeL", lower_is_better=True) == (down, up)
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
@@ -227,7 +270,11 @@ def test_the_page_holds_every_section_and_the_numbers_of_the_summary(finished: R
     assert "rouge-score 0.1.2|rougeL|stemmed" in text
     assert "5 min 02 s" in text
     assert "4.07 GiB" in text
-    assert "radiograd report runs/small-chest" in text
+    assert f"radiograd report {finished.path}" in text
+    assert f"radiograd run {finished.path}/config.json name=small-chest-again" in text
+    assert "nearest findings in the whole train split, of 2,345 studies." in text
+    assert "Reward = (1 × ROUGE-L + 0.3 × length) / 1.3, of one text at a time." in text
+    assert "near-duplicates are treated as independent" in text
     assert "max_prompt_tokens: 384" in text
     assert text.count("Radiologist’s impression") == 10 + 6  # ten drawn, three gains, three losses
 
@@ -242,9 +289,18 @@ def test_the_facts_of_the_stage_and_the_bytes_are_the_same_each_time(finished: R
 
 def test_every_logged_reward_term_has_a_chart(finished: Run):
     text = shown_text(page(finished))
-    for title in ("Reward, weighted mean of its terms", "Reward term: ROUGE-L", "Reward term: length", "KL to the SFT model"):
+    for title in ("Reward, weighted mean of its terms", "Reward term: ROUGE-L", "Reward term: length"):
         assert title in text
-    for title in ("Entropy", "Clipped tokens", "Dead groups", "Cut at the token limit", "Learning rate", "Length"):
+    for title in (
+        "KL to the SFT model",
+        "Loss",
+        "Entropy",
+        "Clipped tokens",
+        "Dead groups",
+        "Cut at the token limit",
+        "Learning rate",
+        "Length",
+    ):
         assert title in text
 
 

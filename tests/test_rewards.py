@@ -1,6 +1,7 @@
 import pytest
 
 from radiograd.errors import ConfigError
+from radiograd.metrics import load_metric
 from radiograd.rewards import CombinedReward, ScoringError, Term, build_reward, score_cases
 from radiograd.types import Case, Score, Sections, Study
 
@@ -166,6 +167,13 @@ def test_a_value_that_is_not_a_number_becomes_unscored():
 def test_a_reward_that_cannot_work_is_refused_before_anything_is_scored(terms, message):
     with pytest.raises(ConfigError, match=message):
         build_reward(terms)
+
+
+def test_the_signature_quotes_how_a_term_scores_one_case():
+    # corpus BLEU is computed without effective order, the sentence BLEU that is paid for with it
+    signature = build_reward({"bleu2": 1.0}).signature
+    assert signature.startswith("weighted mean|1 * (bleu2|nrefs:1|case:mixed|eff:yes|tok:13a|")
+    assert "eff:no" in load_metric("bleu2").signature
 
 
 def test_the_signature_holds_weights_and_the_terms_own_signatures():

@@ -26,6 +26,7 @@ from radiograd.runs import (
     environment,
     find_run,
     is_disk_full,
+    log_of,
     manifest,
     open_run,
     read_json,
@@ -377,6 +378,19 @@ def test_finished_stages_are_skipped_and_those_named_again_are_done_again(tmp_pa
     assert run.facts("sft").keys() == {"stage", "attempt", "calls", "seconds"}
 
 
+@pytest.mark.parametrize("error", [OSError, AttributeError, TypeError])
+def test_a_system_that_cannot_hand_memory_back_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def fails(name: None) -> None:
+        raise error
+
+    monkeypatch.setattr("ctypes.CDLL", fails)
+    with open_run(CONFIG, tmp_path, COMMAND) as run:
+        run_stages(run, {"data": nothing})
+    assert run.done("data")
+
+
 def test_a_stage_that_failed_is_done_by_the_next_attempt(tmp_path: Path) -> None:
     def fails(run: Run) -> Mapping[str, Any]:
         raise RunError("no")
@@ -425,6 +439,11 @@ def test_a_torn_metrics_line_is_dropped_before_new_ones_are_added(tmp_path: Path
     assert [row["step"] for row in run.metrics()] == [1, 2]
 
 
+def test_a_stage_of_the_val_set_that_is_missing_is_told_with_its_option(tmp_path: Path) -> None:
+    with open_run(CONFIG, tmp_path, COMMAND) as run, pytest.raises(RunError, match=r"radiograd generate .* --set val$"):
+        run.facts("generate-val")
+
+
 # ---- patients first --------------------------------------------------------------------------------------------------
 
 
@@ -438,13 +457,14 @@ def test_report_text_in_an_error_of_a_library_reaches_no_file(
     def fails(run: Run) -> Mapping[str, Any]:
         raise error(text)
 
-    with pytest.raises(error), open_run(CONFIG, tmp_path, COMMAND) as run:
+    with pytest.raises(error) as caught, open_run(CONFIG, tmp_path, COMMAND) as run:
         run_stages(run, {"data": nothing, "sft": fails})
     written = [path.read_text(encoding="utf-8") for path in run.path.rglob("*") if path.is_file()]
     assert not any("enlarged" in content for content in written)
     assert "enlarged" not in caplog.text
     log = (run.path / "attempts" / "001" / "log.txt").read_text(encoding="utf-8")
     assert "data: finished" in log
+    assert log_of(caught.value) == (str(run.path / "attempts" / "001" / "log.txt") if error is ValueError else None)
     if error is ValueError:  # the way to the fault is kept, without the message
         assert "failed with ValueError" in log
         assert "in fails" in log

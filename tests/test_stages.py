@@ -7,9 +7,9 @@ import pytest
 
 from radiograd import stages
 from radiograd.config import RunConfig, digest, parse_config
-from radiograd.errors import ConfigError, MissingExtra, ModelError
-from radiograd.runs import STAGES, open_run, read_json, read_jsonl, run_stages
-from radiograd.types import Study
+from radiograd.errors import ConfigError, DataError, MissingExtra, ModelError, RunError
+from radiograd.runs import STAGES, Run, find_run, open_run, read_json, read_jsonl, run_stages, write_jsonl
+from radiograd.types import SPLITS, Study
 from tests import tiny
 
 
@@ -141,14 +141,96 @@ def test_the_data_stage_writes_every_study_once_and_what_was_passed_over(config:
         file.write(",p,Findings without an id.,None.,true\n")
     with open_run(config, tmp_path / "runs", "radiograd run") as run:
         run_stages(run, {"data": stages.data})
-    ids = {
-        split: {row["study_id"] for row in read_jsonl(run.path / "data" / f"{split}.jsonl")} for split in stages.SPLITS
-    }
+    ids = {split: {row["study_id"] for row in read_jsonl(run.path / "data" / f"{split}.jsonl")} for split in SPLITS}
     assert sum(map(len, ids.values())) == len(set().union(*ids.values()))
-    assert {split: len(found) for split, found in ids.items()} == {
-        split: run.facts("data")[split] for split in stages.SPLITS
-    }
+    assert {split: len(found) for split, found in ids.items()} == {split: run.facts("data")[split] for split in SPLITS}
     assert list(read_jsonl(run.path / "data" / "problems.jsonl")) == [
         {"where": f"{path}:62", "why": "study_id is missing"}  # the header and 60 rows before it
     ]
-    assert read_json(run.path / "data" / "summary.json")["read"] == 60
+    summary = read_json(run.path / "data" / "summary.json")
+    assert summary["read"] == 60
+    pool = {row["study_id"] for row in read_jsonl(run.path / "data" / "pool.jsonl")}
+    assert ids["train"] < pool  # the limit takes 20 of the train split
+    assert not pool & (ids["val"] | ids["test"])
+    assert len(pool) == summary["splits"]["train"]["studies"] == run.facts("data")["pool"]
+
+
+# ---- data that a later stage could not use ---------------------------------------------------------------------------
+
+
+def prepared_run(config: RunConfig, root: Path) -> Run:
+    with open_run(config, root, "radiograd run") as run:
+        run_stages(run, {"data": stages.data})
+    return find_run(run.path)
+
+
+def refused(config: RunConfig, root: Path, how: str, **data: Any) -> str:
+    """What the data stage or a dry run says of ``config`` with other data settings."""
+    changed = parse_config({**config.model_dump(), "data": {**config.data.model_dump(), **data}}, "test")
+    prepare = stages.dry_run if how == "a dry run" else lambda config: prepared_run(config, root)
+    with pytest.raises(DataError) as error:
+        prepare(changed)
+    assert not (root / "small" / "data").exists()
+    return str(error.value)
+
+
+@pytest.mark.parametrize("how", ["the data stage", "a dry run"])
+def test_too_few_studies_to_align_on_are_found_before_any_training(config: RunConfig, tmp_path: Path, how: str) -> None:
+    rows = tmp_path / "redacted.jsonl"
+    lines = [
+        {"study_id": s.study_id, "findings": s.sections.findings, "impression": "Seen by XXXX."}
+        for s in tiny.studies(60)
+    ]
+    write_jsonl(rows, lines)
+    said = refused(config, tmp_path / "runs", how, source="jsonl", path=str(rows))
+    assert said == (
+        "alignment needs align.prompts=2 or more training studies whose impression holds no XXXX; there are 0. "
+        "Lower align.prompts or give more data"
+    )
+
+
+@pytest.mark.parametrize("how", ["the data stage", "a dry run"])
+def test_one_held_out_patient_is_too_few_for_the_row_of_another_patient(
+    config: RunConfig, tmp_path: Path, how: str
+) -> None:
+    said = refused(config, tmp_path / "runs", how, limit={"test": 1})
+    assert said.startswith("baseline 'other_patient' needs held-out impressions of at least two patients")
+    without = config.model_dump() | {"evaluate": {"baselines": ["constant"]}}
+    without["data"] = {**without["data"], "limit": {"test": 1}}
+    assert stages.dry_run(parse_config(without, "test"))["studies"]["test"] == 1
+
+
+# ---- a source that was changed ---------------------------------------------------------------------------------------
+
+
+def test_the_source_is_known_by_its_fingerprint(config: RunConfig, tmp_path: Path) -> None:
+    run = prepared_run(config, tmp_path / "runs")
+    stored = run.facts("data")["fingerprint"]
+    assert stored["size"] == Path(config.data.path or "").stat().st_size
+    assert read_json(run.path / "data" / "summary.json")["fingerprint"] == stored
+    stages.check_source(run)
+
+
+def test_a_source_that_was_changed_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    run = prepared_run(config, tmp_path / "runs")
+    path = Path(config.data.path or "")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"left", b"LEFT", 1))
+    with pytest.raises(RunError) as error:
+        stages.check_source(run)
+    assert str(error.value) == (
+        f"{path} has changed since {run.path} was made from it. Use another name=..., or put the old file back"
+    )
+    path.write_bytes(content)
+    stages.check_source(run)
+
+
+def test_a_source_that_is_gone_is_not_missed(config: RunConfig, tmp_path: Path) -> None:
+    run = prepared_run(config, tmp_path / "runs")
+    Path(config.data.path or "").unlink()
+    stages.check_source(run)
+
+
+def test_before_the_data_stage_there_is_nothing_to_compare(config: RunConfig, tmp_path: Path) -> None:
+    with open_run(config, tmp_path / "runs", "radiograd run") as run:
+        stages.check_source(run)

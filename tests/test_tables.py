@@ -3,8 +3,16 @@ import pytest
 from radiograd import tables
 
 
-def entry(mean, low, high, n=10, unscored=0, signature="rougeL|x"):
-    return {"mean": mean, "low": low, "high": high, "n": n, "unscored": unscored, "signature": signature}
+def entry(mean, low, high, n=10, unscored=0, signature="rougeL|x", higher_is_better=True):
+    return {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "n": n,
+        "unscored": unscored,
+        "higher_is_better": higher_is_better,
+        "signature": signature,
+    }
 
 
 def difference(metric, value, low, high, p, stratum="all"):
@@ -105,14 +113,19 @@ def test_a_grid_without_lines_is_only_its_header():
     assert tables.text([["row", "n"]]) == "row  n\n---  -\n"
 
 
+def test_a_metric_that_is_better_when_low_is_marked():
+    rows = {"sft": {"errors": entry(0.2, 0.1, 0.3, higher_is_better=False), "rougeL": entry(0.5, 0.4, 0.6)}}
+    assert tables.scores_grid({"rows": rows})[0] == ["row", "n", "unscored", "errors ↓", "rougeL"]
+
+
 def test_the_whole_summary_names_set_strata_and_signatures():
-    for document in (tables.summary_text(SUMMARY), tables.summary_markdown(SUMMARY)):
-        assert "All studies (test), x 100 [95% interval]" in document
-        assert "Abnormal studies (test)" in document
-        assert "Paired differences, abnormal studies" in document
-        assert "Normal studies" not in document
-        assert "- rougeL|x\n- bleu2|y\n" in document
-        assert "48.2 [45.9, 50.4]" in document
+    document = tables.summary_markdown(SUMMARY)
+    assert "### All studies (test), x 100 [95% interval]\n\n| row" in document
+    assert "### Abnormal studies (test)" in document
+    assert "### Paired differences, abnormal studies" in document
+    assert "Normal studies" not in document
+    assert "- `rougeL|x`\n- `bleu2|y`\n" in document
+    assert "48.2 [45.9, 50.4]" in document
 
 
 def test_an_unknown_stratum_is_an_error():

@@ -1,4 +1,7 @@
-"""Trivial rows: what a table must be read against. Each needs no model, only the train split or the findings."""
+"""Trivial rows: what a table must be read against. Each needs no model, only the train split or the findings.
+
+``train`` is the whole train split, whatever a run trains on of it: a row must not be handicapped to be beaten.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -106,23 +106,24 @@ def run(config: str, overrides: Sequence[str], root: Path, dry_run: bool) -> Non
     if dry_run:
         click.echo(json.dumps(stages.dry_run(settings), indent=2))
         return
-    _work(settings, root, stages.PROGRAMS, again=())
+    path = _work(settings, root, stages.PROGRAMS)
+    _show_table(path)
+    click.echo(f"page: {path / 'report.html'}")
 
 
-def _stage_command(name: str, text: str) -> None:
-    @cli.command(name, help=text, epilog=f"Example: radiograd {name} runs/quickstart")
-    @click.argument("run_or_config")
-    @OVERRIDES
-    @RUNS
-    def command(run_or_config: str, overrides: Sequence[str], root: Path) -> None:
+def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None:
+    def command(
+        run_or_config: str, overrides: Sequence[str], root: Path, eval_set: str = "test", as_markdown: bool = False
+    ) -> None:
         from radiograd import stages
         from radiograd.config import load_config
         from radiograd.runs import find_run
 
-        if Path(run_or_config).is_dir():
+        folder = Path(run_or_config)
+        if folder.is_dir():
             if overrides:
                 raise UsageError("a run folder keeps its configuration; to change a key, start a run with another name")
-            opened = find_run(Path(run_or_config))
+            opened = find_run(folder if folder.name not in ("", "..") else folder.resolve())  # "." has no name
             settings, root = opened.config, opened.path.parent
             if opened.path.name != settings.name:
                 settings = settings.model_copy(update={"name": opened.path.name})
@@ -131,16 +132,37 @@ def _stage_command(name: str, text: str) -> None:
         if name not in stages.CHEAP:
             stages.check_names(settings)
             stages.check_model(settings)
-        programs = {name: stages.PROGRAMS[name]}
+        programs = stages.step(name, eval_set)
         if name == "sft":
             programs = {"data": stages.PROGRAMS["data"], **programs}
-        _work(settings, root, programs, again=stages.CHEAP)
+        path = _work(settings, root, programs, again=programs if name in stages.CHEAP else ())
+        if name == "evaluate":
+            _show_table(path, eval_set, as_markdown)
+        elif name == "report":
+            click.echo(f"page: {path / 'report.html'}")
+        else:
+            click.echo(f"{', '.join(programs)}: done in {path}")
 
+    decorated: Any = command
+    for decorate in (*options, RUNS, OVERRIDES, click.argument("run_or_config")):
+        decorated = decorate(decorated)
+    cli.command(name, help=text, epilog=f"Example: radiograd {name} runs/quickstart")(decorated)
+
+
+SET = click.option(
+    "--set",
+    "eval_set",
+    type=click.Choice(["val", "test"]),
+    default="test",
+    show_default=True,
+    help="Held-out studies: val to choose settings by, test for what is reported.",
+)
+MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Print every table, as Markdown.")
 
 _stage_command("sft", "Fine-tune on findings -> impression (prepares the data first when needed).")
 _stage_command("align", "Policy optimisation from the fine-tuned model.")
-_stage_command("generate", "Impressions of both models for the held-out studies.")
-_stage_command("evaluate", "Scores, intervals, trivial rows and paired differences, from files alone.")
+_stage_command("generate", "Impressions of both models for the held-out studies.", SET)
+_stage_command("evaluate", "Scores, intervals, trivial rows and paired differences, from files alone.", MARKDOWN, SET)
 _stage_command("report", "Write report.html from the run folder, without a model.")
 
 
@@ -160,31 +182,30 @@ def doctor() -> None:
 # ---- what the commands share -----------------------------------------------------------------------------------------
 
 
-def _work(settings: Any, root: Path, programs: Any, again: Sequence[str]) -> None:
+def _work(settings: Any, root: Path, programs: Any, again: Iterable[str] = ()) -> Path:
+    """Do what is not done of ``programs``; the run folder."""
+    from radiograd import stages
     from radiograd.runs import open_run, run_path, run_stages
 
     # TRL 1.16 sets an option by the name transformers is about to drop; nothing a user could do about it
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
-    path = run_path(settings, root)
     with open_run(settings, root, _typed()) as opened:
+        if set(programs) - set(again):
+            stages.check_source(opened)
         run_stages(opened, programs, again=again)
-        if "evaluate" in programs:
-            _show_table(opened)
-    if "report" in programs:
-        click.echo(f"page: {path / 'report.html'}")
-    elif "evaluate" not in programs:
-        click.echo(f"{', '.join(programs)}: done in {path}")
+    return run_path(settings, root)
 
 
-def _show_table(opened: Any) -> None:
+def _show_table(path: Path, eval_set: str = "test", as_markdown: bool = False) -> None:
     from radiograd.runs import read_json
-    from radiograd.tables import brief_text
+    from radiograd.tables import brief_text, summary_markdown
 
-    click.echo(brief_text(read_json(opened.path / "eval" / "test" / "summary.json")))
+    render = summary_markdown if as_markdown else brief_text
+    click.echo(render(read_json(path / "eval" / eval_set / "summary.json")))
 
 
 def _fetch_missing(settings: Any) -> None:
-    """``run`` may be the first command ever typed: get the pinned files its config needs."""
+    """``run`` may be the first command ever typed: get the pinned files its config needs, damaged ones anew."""
     from radiograd import assets
     from radiograd.errors import AssetError
     from radiograd.models import EMBEDDED
@@ -194,7 +215,7 @@ def _fetch_missing(settings: Any) -> None:
     needed += [EMBEDDED[settings.model.name]] if settings.model.name in EMBEDDED else []
     for name in needed:
         try:
-            assets.locate(name)
+            assets.verify(name)
         except AssetError:
             click.echo(f"fetching {name} (once) ...", err=True)
             assets.fetch(name, show_progress=is_terminal())
@@ -231,7 +252,10 @@ def _log_to_stderr(level: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """The entry point: every expected failure is one line and an exit code, never a traceback."""
+    """The entry point: every failure is one line and an exit code; of an unexpected one, what it said is kept back.
+
+    Its message may hold report text; the way to it stands in the attempt's log, or is shown where there is none.
+    """
     sys.exit(_call(lambda: cli.main(args=argv, prog_name="radiograd", standalone_mode=False)))
 
 
@@ -259,12 +283,22 @@ def _call(command: Callable[[], Any]) -> int:
         if is_disk_full(error):
             where = f" while writing {error.filename}" if error.filename else ""
             return _fail(f"the disk is full{where}; free some space and run the same command again: {_typed()}", 1)
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}", 1)
+        return _unexpected(error) if error.filename is None else _fail(f"{error.filename}: {error.strerror}", 1)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:  # noqa: BLE001
+        return _unexpected(error)
     return 0
+
+
+def _unexpected(error: Exception) -> int:
+    from radiograd.runs import frames, log_of
+
+    log = log_of(error)
+    if log is not None:
+        return _fail(f"unexpected {type(error).__name__}; details without text in {log}", 1)
+    click.echo(frames(error), err=True, nl=False)
+    return _fail(f"unexpected {type(error).__name__}; the lines above say where, without text", 1)
 
 
 def _fail(message: str, code: int) -> int:

@@ -35,8 +35,8 @@ class SplitConfig(Section):
 
     val: Fraction = 0.08
     """Share of studies for validation."""
-    test: Fraction = 0.15
-    """Share of studies for the held-out test."""
+    test: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Share of studies for the held-out test; without one there is nothing to report."""
     near_duplicate: float = Field(default=0.7, gt=0.0, le=1.0)
     """Word Jaccard of two findings at and above which both studies stay in the same split; 1.0 = exact copies only."""
     use_given: bool = False
@@ -95,7 +95,7 @@ class ModelConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: LoraConfig = LoraConfig()
     system_prompt: str = "You are a radiologist. Write the impression."
-    """Instruction put before the findings (as the system turn when the model has a chat template)."""
+    """Instruction put before the findings (as the system turn when the model has a chat template that takes one)."""
     max_prompt_tokens: Positive = 384
     """Longer findings are cut at the end, counted and reported."""
 

@@ -1,7 +1,8 @@
 """Predictions of a run -> scores per case -> the summary with intervals, strata and paired differences.
 
-Files in the run folder: reads ``data/train.jsonl``, ``data/<set>.jsonl`` and ``eval/<set>/predictions.jsonl``; writes
-``baselines.jsonl``, ``scores.jsonl`` and ``summary.json`` beside the predictions. The summary needs neither model nor
+Files in the run folder: reads ``data/pool.jsonl``, ``data/<set>.jsonl`` and ``eval/<set>/predictions.jsonl``; writes
+``baselines.jsonl``, ``scores.jsonl`` and ``summary.json`` beside the predictions. The trivial rows are built from the
+whole train split, also where limits thin out what the models are trained on. The summary needs neither model nor
 texts: :func:`summarise` makes it from the lines of scores.jsonl.
 """
 
@@ -23,13 +24,11 @@ from radiograd.metrics import MEAN_PARTS, Array, Metric, load_metric, mean_of, m
 from radiograd.rewards import CombinedReward, build_reward, score_cases
 from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
 from radiograd.stats import bootstrap_counts, interval, paired
-from radiograd.types import Case, Score, Study
+from radiograd.types import POLICIES, Case, Score, Study
 
 log = logging.getLogger(__name__)
 
 SECTION = "impression"
-POLICIES = ("sft", "aligned")
-"""Rows that a model of the run wrote, in the order of the table."""
 REWARD = "reward"
 """Name under which the run's own combined reward stands among the metrics."""
 
@@ -46,15 +45,16 @@ def evaluate_run(run: Run, eval_set: str = "test") -> dict[str, Any]:
     metrics = load_metrics(run.config)
     for name in run.config.evaluate.baselines:
         baselines.check(name)
-    train = read_studies(run.path / "data" / "train.jsonl")
+    pool = read_studies(run.path / "data" / "pool.jsonl")
     studies = read_studies(run.path / "data" / f"{eval_set}.jsonl")
     if not studies:
         raise RunError(
             f"the {eval_set} set of {run.path} holds no study; raise data.split.{eval_set} or give more data"
         )
     folder = run.path / "eval" / eval_set
-    texts = read_predictions(folder / "predictions.jsonl", studies, f"radiograd generate {run.path}")
-    trivial = {name: baselines.build(name, train, studies, run.config.seed) for name in run.config.evaluate.baselines}
+    remedy = f"radiograd generate {run.path}" + ("" if eval_set == "test" else f" --set {eval_set}")
+    texts = read_predictions(folder / "predictions.jsonl", studies, remedy)
+    trivial = {name: baselines.build(name, pool, studies, run.config.seed) for name in run.config.evaluate.baselines}
     clash = texts.keys() & trivial.keys()
     if clash:
         raise RunError(f"{folder / 'predictions.jsonl'}: row {min(clash)!r} has the name of a baseline; rename the row")
@@ -83,6 +83,7 @@ def summarise_run(run: Run, eval_set: str = "test") -> dict[str, Any]:
         resamples=run.config.evaluate.resamples,
         seed=run.config.seed,
         eval_set=eval_set,
+        pool=sum(1 for _ in read_jsonl(run.path / "data" / "pool.jsonl")),
     )
     write_json(folder / "summary.json", summary)
     return summary
@@ -205,13 +206,15 @@ def summarise(
     resamples: int,
     seed: int,
     eval_set: str = "test",
+    pool: int | None = None,
     level: float = 0.95,
 ) -> dict[str, Any]:
     """summary.json from the lines of scores.jsonl. Pure; no NaN in it: what is unknown is None.
 
-    Of ``studies`` only ids, patients and ``normal`` are used; of ``metrics`` only ``combine``, part names and
-    signature. Rows keep the order in which they first stand in ``score_lines``. Each stratum is resampled by its own
-    patients, all its rows and metrics on the same resamples.
+    Of ``studies`` only ids, patients and ``normal`` are used; of ``metrics`` only ``combine``, part names, direction
+    and signature. ``pool``: how many train studies the trivial rows were built from. Rows keep the order in which they
+    first stand in ``score_lines``. Each stratum is resampled by its own patients, all its rows and metrics on the same
+    resamples.
     """
     place = {study.study_id: i for i, study in enumerate(studies)}
     parts = _parts(score_lines, place, metrics)
@@ -235,7 +238,16 @@ def summarise(
         for a, b in pairs:
             for name, metric in metrics.items():
                 found = asdict(paired(inside[a][name], inside[b][name], metric.combine, counts, level))
-                differences.append({"a": a, "b": b, "metric": name, "stratum": stratum, **found})
+                differences.append(
+                    {
+                        "a": a,
+                        "b": b,
+                        "metric": name,
+                        "stratum": stratum,
+                        "higher_is_better": metric.higher_is_better,
+                        **found,
+                    }
+                )
     return {
         "set": eval_set,
         "section": SECTION,
@@ -245,6 +257,7 @@ def summarise(
             "normal": sum(study.normal is True for study in studies),
             "abnormal": sum(study.normal is False for study in studies),
             "unknown": sum(study.normal is None for study in studies),
+            "pool": pool,
         },
         "bootstrap": {"by": "patient", "resamples": resamples, "level": level, "seed": seed},
         "rows": tables.pop("all", {}),
@@ -278,6 +291,7 @@ def _entry(metric: Metric, columns: Mapping[str, Array], counts: Array, level: f
         "high": found.high,
         "n": found.n,
         "unscored": found.unscored,
+        "higher_is_better": metric.higher_is_better,
         "signature": metric.signature,
     }
 

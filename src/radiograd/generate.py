@@ -9,20 +9,24 @@ from typing import Any
 
 from radiograd import models
 from radiograd.decoding import decode
+from radiograd.errors import RunError
 from radiograd.prompts import Prompter
 from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
-from radiograd.types import Study
+from radiograd.types import POLICIES, Study
 
 log = logging.getLogger(__name__)
 
-ROWS = ("sft", "aligned")
-
 
 def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
-    """Write ``eval/<split>/predictions.jsonl``: the greedy impression of every study by the SFT and aligned policy."""
+    """Write ``eval/<split>/predictions.jsonl``: the greedy impression of every study by the SFT and aligned policy.
+
+    RunError when the split holds no study.
+    """
     from tqdm import tqdm
 
     studies = [Study.from_json(row) for row in read_jsonl(run.path / "data" / f"{split}.jsonl")]
+    if not studies:
+        raise RunError(f"the {split} set of {run.path} holds no study; raise data.split.{split} or give more data")
     path = run.path / "eval" / split / "predictions.jsonl"
     tokenizer = models.load_tokenizer(run.config.model)
     prompter = Prompter(tokenizer, run.config.model)
@@ -30,7 +34,7 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
     ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
     batches = plan_batches({key: len(value) for key, value in ids.items()}, run.config.generate.batch_size)
     written = _whole_batches(path, batches)
-    for row in ROWS:
+    for row in POLICIES:
         todo = [batch for batch in batches if (row, batch[0]) not in written]
         if not todo:
             continue
@@ -58,7 +62,7 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
             )
     return {
         "studies": len(studies),
-        "rows": list(ROWS),
+        "rows": list(POLICIES),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
         "truncated": sum(row["truncated"] for row in read_jsonl(path)),
     }
@@ -84,7 +88,7 @@ def _whole_batches(path: Path, batches: Sequence[Sequence[str]]) -> set[tuple[st
         return set()
     rows = list(read_jsonl(path))
     have = {(row["row"], row["study_id"]) for row in rows}
-    whole = {(row, batch[0]) for row in ROWS for batch in batches if all((row, key) in have for key in batch)}
+    whole = {(row, batch[0]) for row in POLICIES for batch in batches if all((row, key) in have for key in batch)}
     keep = {(row, key) for row, first in whole for batch in batches if batch[0] == first for key in batch}
     write_jsonl(path, [row for row in rows if (row["row"], row["study_id"]) in keep])
     return whole

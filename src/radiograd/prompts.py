@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radiograd.config import ModelConfig
-from radiograd.errors import ConfigError
+from radiograd.errors import ConfigError, DataError, ModelError
 from radiograd.types import Study
 
 Messages = list[dict[str, str]]
@@ -28,16 +28,34 @@ class Prompt:
     """Whether the findings were cut to fit ``max_prompt_tokens``."""
 
 
+def alignable(studies: Sequence[Study], prompts: int) -> list[Study]:
+    """The studies a policy is aligned on: the others' references hold a redaction mark, which would be paid for.
+
+    DataError when there are fewer than the ``prompts`` of one rollout.
+    """
+    kept = [study for study in studies if REDACTED not in (study.sections.impression or "")]
+    if len(kept) < prompts:
+        raise DataError(
+            f"alignment needs align.prompts={prompts} or more training studies whose impression holds no "
+            f"{REDACTED}; there are {len(kept)}. Lower align.prompts or give more data"
+        )
+    return kept
+
+
 class Prompter:
     """Builds prompts and targets for one tokenizer. ``tokenizer`` is any transformers tokenizer with offsets.
 
-    Raises ConfigError when ``max_prompt_tokens`` leaves no room for findings.
+    A chat template that refuses a system turn gets the instruction at the start of the user turn. Raises ConfigError
+    when ``max_prompt_tokens`` leaves no room for findings, ModelError when the chat template cannot be used.
     """
 
     def __init__(self, tokenizer: Any, config: ModelConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.chat = bool(getattr(tokenizer, "chat_template", None))
+        self.system_turn = self.chat and self._renders(system_turn=True)
+        if self.chat and not self.system_turn and not self._renders(system_turn=False):
+            raise ModelError(f"the chat template of {config.name} refuses a single user turn; give another model")
         self._frame = len(self.ids(self._content("")))
         if self._frame >= config.max_prompt_tokens:
             raise ConfigError(
@@ -87,10 +105,22 @@ class Prompter:
     def _content(self, findings: str) -> Messages | str:
         if not self.chat:
             return f"{self.config.system_prompt}\n\nFindings: {findings}\n\nImpression:"
-        return [
-            {"role": "system", "content": self.config.system_prompt},
-            {"role": "user", "content": f"Findings: {findings}"},
-        ]
+        return _turns(self.config.system_prompt, findings, self.system_turn)
+
+    def _renders(self, *, system_turn: bool) -> bool:
+        from jinja2 import TemplateError
+
+        try:
+            self.ids(_turns(self.config.system_prompt, "", system_turn))
+        except TemplateError:  # what a template raises, and what it trips over
+            return False
+        return True
+
+
+def _turns(instruction: str, findings: str, system_turn: bool) -> Messages:
+    if not system_turn:
+        return [{"role": "user", "content": f"{instruction}\n\nFindings: {findings}"}]
+    return [{"role": "system", "content": instruction}, {"role": "user", "content": f"Findings: {findings}"}]
 
 
 def _spans(text: str, mark: str) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ untrusted: the template escapes everything, and the page's own policy forbids sc
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,10 +21,9 @@ from radiograd import __version__
 from radiograd.charts import Interval, Series, interval_plot, line_chart
 from radiograd.runs import STAGES, Run, read_json, read_jsonl, write_text
 from radiograd.tables import hundredfold, p_value
-from radiograd.types import Study
+from radiograd.types import POLICIES, Study
 from radiograd.worddiff import Piece, diff_words
 
-MODELS = ("sft", "aligned")
 STRATA = ("all", "abnormal", "normal")
 MAIN_METRIC = "rougeL"
 CASES = {"abnormal": 7, "normal": 3}
@@ -40,8 +40,8 @@ ROW_LABELS = {
 ROW_NOTES = {
     "sft": "Fine-tuned on the radiologists' impressions.",
     "aligned": "The SFT model after policy optimisation on the reward.",
-    "constant": "The same frequent sentence for every study.",
-    "retrieval": "The impression of the training study with the nearest findings.",
+    "constant": "The commonest impression of the whole train split, for every study.",
+    "retrieval": "The impression of the study with the nearest findings in the whole train split.",
     "other_patient": "The impression of some other study.",
     "copy_findings": "The findings, repeated as the impression.",
 }
@@ -64,7 +64,6 @@ METRIC_LABELS = {
     "bleu4": "BLEU-4",
     "length_ratio": "Length ratio",
 }
-CURVE_LABELS = {"loss": "training", "val_loss": "validation"}
 SHARES = {"share", "frac"}
 _ORDINARY = {"stage", "step", "attempt", "time"}
 _SPARSE = 0.8
@@ -96,6 +95,7 @@ class Difference:
     high: float | None
     p: float | None
     n: int
+    higher_is_better: bool
 
     @property
     def sign(self) -> int:
@@ -103,6 +103,11 @@ class Difference:
         if self.low is not None and self.low > 0:
             return 1
         return -1 if self.high is not None and self.high < 0 else 0
+
+    @property
+    def better(self) -> int:
+        """1 or -1 when the interval says that a is better or worse than b, else 0."""
+        return self.sign if self.higher_is_better else -self.sign
 
 
 def report_run(run: Run) -> dict[str, Any]:
@@ -162,13 +167,13 @@ def render(page: Mapping[str, Any]) -> str:
 def build_page(inputs: Inputs) -> dict[str, Any]:
     """The values the template lays out."""
     run, evaluation = inputs.run, inputs.evaluation
-    rows = row_order(evaluation["rows"], run.config.evaluate.baselines) if evaluation else []
+    rows = row_order(evaluation["rows"], run.config.evaluate.baselines, pool(evaluation)) if evaluation else []
     models = [row for row in rows if row["model"]]
     metrics = metric_order(evaluation["rows"]) if evaluation else []
     main = MAIN_METRIC if MAIN_METRIC in metrics else next((m for m in metrics if m != "reward"), "reward")
     shown = [row["name"] for row in models] + (["retrieval"] if any(r["name"] == "retrieval" for r in rows) else [])
     chosen = choose_cases(inputs.studies, run.config.seed)
-    moved = biggest_moves(inputs.studies, inputs.scores, main)
+    moved = biggest_moves(inputs.studies, inputs.scores, main, lower_is_better(evaluation, main))
     return {
         "name": run.config.name,
         "config": run.config,
@@ -198,23 +203,58 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         "manifest": inputs.manifest,
         "created": moment(inputs.manifest.get("created")),
         "config_text": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        "reward_text": " + ".join(f"{w:g} × {METRIC_LABELS.get(t, t)}" for t, w in run.config.align.reward.items()),
-        "folder": f"{run.path.parent.name}/{run.path.name}",
+        "reward_text": reward_text(run.config.align.reward),
+        "folder": str(run.path),
+        "typed_folder": shlex.quote(str(run.path)),
+        "typed_config": shlex.quote(str(run.path / "config.json")),
     }
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------
 
 
-def row_order(rows: Iterable[str], baselines: Sequence[str]) -> list[dict[str, Any]]:
-    """Models first (SFT, aligned, then others), then the baselines in the order of the configuration."""
-    known = [*MODELS, *(r for r in rows if r not in MODELS and r not in baselines), *baselines]
+def row_order(rows: Iterable[str], baselines: Sequence[str], pool: int | None = None) -> list[dict[str, Any]]:
+    """Models first (SFT, aligned, then others), then the baselines in the order of the configuration.
+
+    ``pool``: how many studies the retrieval row searches, said in its note.
+    """
+    known = [*POLICIES, *(r for r in rows if r not in POLICIES and r not in baselines), *baselines]
     present = set(rows)
+    notes = ROW_NOTES
+    if pool is not None:
+        notes = {**notes, "retrieval": f"{notes['retrieval'].removesuffix('.')}, of {pool:,} studies."}
     return [
-        {"name": r, "label": ROW_LABELS.get(r, r), "note": ROW_NOTES.get(r, ""), "model": r not in baselines}
+        {"name": r, "label": ROW_LABELS.get(r, r), "note": notes.get(r, ""), "model": r not in baselines}
         for r in known
         if r in present
     ]
+
+
+def pool(evaluation: Mapping[str, Any]) -> int | None:
+    """How many train studies the baselines were built from; None when whoever made the summary did not say."""
+    found: int | None = evaluation["counts"]["pool"]
+    return found
+
+
+def reward_text(terms: Mapping[str, float]) -> str:
+    """The reward as a formula, and how its values differ from the table's: (1 × ROUGE-L + 0.5 × BLEU-2) / 1.5."""
+    labels = {term: METRIC_LABELS.get(term, term) for term in terms}
+    total = sum(terms.values())
+    weighted = " + ".join(f"{weight:g} × {labels[term]}" for term, weight in terms.items())
+    formula = f"({weighted}) / {total:g}" if len(terms) > 1 else labels[next(iter(terms))]
+    bleu = [label for label in labels.values() if label.startswith("BLEU")]
+    if not bleu:
+        return f"{formula}, of one text at a time."
+    return (
+        f"{formula}, of one text at a time: {_and(bleu)} in it is sentence BLEU with effective order, "
+        "while the BLEU columns of the table are corpus BLEU."
+    )
+
+
+def lower_is_better(evaluation: Mapping[str, Any] | None, metric: str) -> bool:
+    """Whether a low value of ``metric`` is a good one."""
+    rows = evaluation["rows"].values() if evaluation else ()
+    return any(not row[metric]["higher_is_better"] for row in rows if metric in row)
 
 
 def metric_order(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -266,13 +306,13 @@ def result_cell(entry: Mapping[str, Any] | None, best: float | None) -> dict[str
         "mean": hundredths(entry["mean"]),
         "interval": interval(entry["low"], entry["high"]),
         "best": entry["mean"] == best,
-        "low": not entry.get("higher_is_better", True),
+        "low": not entry["higher_is_better"],
     }
 
 
 def _best(values: Mapping[str, Mapping[str, Any]], metric: str) -> float | None:
     entries = [row[metric] for row in values.values() if metric in row and row[metric]["mean"] is not None]
-    pick = max if all(e.get("higher_is_better", True) for e in entries) else min
+    pick = max if all(e["higher_is_better"] for e in entries) else min
     return pick((e["mean"] for e in entries), default=None)
 
 
@@ -320,11 +360,12 @@ def find_difference(evaluation: Mapping[str, Any], a: str, b: str, metric: str, 
     for entry in evaluation.get("paired", []):
         if (entry["metric"], entry["stratum"]) != (metric, name):
             continue
-        value, low, high, p, n = (entry[key] for key in ("difference", "low", "high", "p", "n"))
+        value, low, high = (entry[key] for key in ("difference", "low", "high"))
+        rest = (entry["p"], entry["n"], entry["higher_is_better"])
         if (entry["a"], entry["b"]) == (a, b):
-            return Difference(value, low, high, p, n)
+            return Difference(value, low, high, *rest)
         if (entry["a"], entry["b"]) == (b, a):
-            return Difference(_negated(value), _negated(high), _negated(low), p, n)
+            return Difference(_negated(value), _negated(high), _negated(low), *rest)
     return None
 
 
@@ -333,15 +374,19 @@ def _negated(value: float | None) -> float | None:
 
 
 def difference_cell(found: Difference | None) -> dict[str, Any]:
-    """One difference as text, with a word and a sign that say what its interval says."""
+    """One difference as text, with a word and a sign that say what its interval says; ``better``: 1, 0 or -1."""
     if found is None or found.difference is None:
-        return {"value": "–", "interval": "", "p": "", "word": "", "sign": 0}
+        return {"value": "–", "interval": "", "p": "", "word": "", "sign": 0, "better": 0}
+    word = {1: "higher", -1: "lower", 0: "no clear difference"}[found.sign]
+    if found.sign and not found.higher_is_better:
+        word += {1: ", better", -1: ", worse"}[found.better]
     return {
         "value": signed(found.difference),
         "interval": interval(found.low, found.high),
         "p": p_text(found.p),
-        "word": {1: "higher", -1: "lower", 0: "no clear difference"}[found.sign],
+        "word": word,
         "sign": found.sign,
+        "better": found.better,
     }
 
 
@@ -351,7 +396,7 @@ def difference_tables(
     """Aligned against SFT on every metric; every model against every baseline on the main metric and the reward."""
     names = {row["name"] for row in rows}
     tables: list[dict[str, Any]] = []
-    if set(MODELS) <= names:
+    if set(POLICIES) <= names:
         lines = [(METRIC_LABELS.get(m, m), _across(evaluation, "aligned", "sft", m)) for m in metrics]
         tables.append({"title": "Aligned − SFT", "first": "Metric", "lines": lines})
     for metric in dict.fromkeys((main, "reward")):
@@ -395,13 +440,13 @@ def verdict(
 ) -> dict[str, Any]:
     """A headline, its tone (good | even | bad | none) and sentences, from the stored differences alone.
 
-    A reward that rose while the main metric fell in some stratum is "even", not "good".
+    A reward that rose while the main metric got worse in some stratum is "even", not "good".
     """
     if evaluation is None:
         return {"tone": "none", "headline": "No result yet: the evaluation has not finished.", "sentences": []}
     sentences = []
     headline, tone = "The table below compares the rows; no alignment has been evaluated yet.", "none"
-    if set(MODELS) <= set(rows):
+    if set(POLICIES) <= set(rows):
         metric = "reward" if find_difference(evaluation, "aligned", "sft", "reward", "all") else main
         found = find_difference(evaluation, "aligned", "sft", metric, "all")
         if found and found.difference is not None:
@@ -411,9 +456,9 @@ def verdict(
                 f"Alignment {word} {what} on held-out studies: "
                 f"{signed(found.difference)} {interval(found.low, found.high)}"
             )
-            tone = {1: "good", 0: "even", -1: "bad"}[found.sign]
+            tone = {1: "good", 0: "even", -1: "bad"}[found.better]
             others = [find_difference(evaluation, "aligned", "sft", main, name) for name in STRATA]
-            if tone == "good" and any(other is not None and other.sign < 0 for other in others):
+            if tone == "good" and any(other is not None and other.better < 0 for other in others):
                 tone = "even"
         sentences = [text for name in ("abnormal", "all") if (text := _against_sft(evaluation, main, name))]
     baselines = [row for row in rows if row not in models]
@@ -427,24 +472,29 @@ def _against_sft(evaluation: Mapping[str, Any], metric: str, name: str) -> str |
         return None
     says = "the interval excludes 0" if found.sign else "the interval includes 0, so no difference is shown"
     return (
-        f"Aligned against SFT on {METRIC_LABELS.get(metric, metric)}, {name} cases (n = {found.n}): "
+        f"Aligned against SFT on {METRIC_LABELS.get(metric, metric)}{_direction(found)}, {name} cases (n = {found.n}): "
         f"{signed(found.difference)} {interval(found.low, found.high)}; {says}."
     )
 
 
 def _against_baselines(evaluation: Mapping[str, Any], model: str, baselines: Sequence[str], metric: str) -> str | None:
     groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
+    direction = ""
     for other in baselines:
         found = find_difference(evaluation, model, other, metric, "abnormal")
         if found is not None and found.difference is not None:
-            label = ROW_PHRASES.get(other, other)
+            label, direction = ROW_PHRASES.get(other, other), _direction(found)
             groups[found.sign].append(f"{label} ({signed(found.difference)} {interval(found.low, found.high)})")
     words = {1: "above", 0: "not distinguishable from", -1: "below"}
     parts = [f"{words[sign]} {_and(labels)}" for sign, labels in groups.items() if labels]
     if not parts:
         return None
     subject = ROW_PHRASES.get(model, model)
-    return f"On abnormal cases, by {METRIC_LABELS.get(metric, metric)}, {subject} is {'; '.join(parts)}."
+    return f"On abnormal cases, by {METRIC_LABELS.get(metric, metric)}{direction}, {subject} is {'; '.join(parts)}."
+
+
+def _direction(found: Difference) -> str:
+    return "" if found.higher_is_better else " (lower is better)"
 
 
 def _and(words: Sequence[str]) -> str:
@@ -462,7 +512,7 @@ def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
     resumed = [b["step"] for a, b in pairwise(rows) if b["attempt"] != a["attempt"]]
     for keys, title, unit, zero_based in chart_plan(list(present), list(inputs.run.config.align.reward)):
         factor = 100.0 if unit.startswith("%") else 1.0
-        series = [Series(CURVE_LABELS.get(k, k.removeprefix("seconds/")), points(rows, k, factor)) for k in keys]
+        series = [Series(k.removeprefix("seconds/"), points(rows, k, factor)) for k in keys]
         svg = line_chart(series, title, unit, "step", zero_based, resumed)
         charts.append({"title": title, "unit": unit, "svg": svg})
     if not charts:
@@ -479,7 +529,7 @@ def chart_plan(keys: Sequence[str], terms: Sequence[str]) -> Iterator[tuple[list
     plan = [
         (["reward/total"], "Reward, weighted mean of its terms", "", False),
         *(([k], f"Reward term: {METRIC_LABELS.get(t, t)}", "", False) for k, t in zip(term_keys, labels, strict=True)),
-        (["loss", "val_loss"], "Loss", "", False),
+        (["loss"], "Loss", "", False),
         *_KNOWN_CHARTS,
         ([k for k in keys if k.startswith("seconds/")], "Time per step", "s", True),
     ]
@@ -514,7 +564,7 @@ _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
 
 def points(rows: Sequence[Mapping[str, Any]], key: str, factor: float = 1.0) -> list[tuple[float, float | None]]:
     """(step, value) of one key. A value missing from a key that is logged nearly every row is a gap; a key logged now
-    and then (validation loss) has only the points it has."""
+    and then has only the points it has."""
     found = [(float(r["step"]), factor * r[key] if _is_number(r.get(key)) else None) for r in rows]
     known = [point for point in found if point[1] is not None]
     return found if len(known) >= _SPARSE * len(found) else known
@@ -555,7 +605,10 @@ def case_rule(chosen: Sequence[Study], seed: int) -> str:
 
 
 def biggest_moves(
-    studies: Iterable[Study], scores: Mapping[tuple[str, str], Mapping[str, float | None]], metric: str
+    studies: Iterable[Study],
+    scores: Mapping[tuple[str, str], Mapping[str, float | None]],
+    metric: str,
+    lower_is_better: bool = False,
 ) -> tuple[list[tuple[str, Study]], list[tuple[str, Study]]]:
     """The studies aligned gained and lost most on against SFT, with the change as text; ties by study id."""
     moves = []
@@ -566,7 +619,8 @@ def biggest_moves(
             moves.append((after - before, study))
     up = sorted((m for m in moves if m[0] > 0), key=lambda m: (-m[0], m[1].study_id))[:EXTREMES]
     down = sorted((m for m in moves if m[0] < 0), key=lambda m: (m[0], m[1].study_id))[:EXTREMES]
-    return [(signed(d), s) for d, s in up], [(signed(d), s) for d, s in down]
+    gains, losses = (down, up) if lower_is_better else (up, down)
+    return [(signed(d), s) for d, s in gains], [(signed(d), s) for d, s in losses]
 
 
 def case_view(study: Study, rows: Sequence[str], inputs: Inputs, metrics: Sequence[str]) -> dict[str, Any]:
@@ -685,7 +739,8 @@ def stage_view(stage: str, facts: Mapping[str, Any] | None) -> dict[str, Any]:
         for suffix, factor in _MEMORY.items()
         if "peak" in key and key.endswith(suffix) and _is_number(value)
     ]
-    plain = {k: v for k, v in facts.items() if k not in ("stage", "attempt", "seconds") and "peak" not in k}
+    told = ("stage", "attempt", "seconds", "fingerprint")  # the last stands with the data
+    plain = {k: v for k, v in facts.items() if k not in told and "peak" not in k}
     return {
         "stage": stage,
         "done": True,

@@ -134,7 +134,8 @@ def _term(name: str, weight: float) -> Term:
     reward = getattr(target, "score", target)
     if not callable(reward):
         raise ConfigError(f"reward term {name!r} is neither a function (cases) -> list of Score nor a metric")
-    return Term(name, reward, weight, getattr(target, "signature", name))
+    signature = getattr(target, "case_signature", getattr(target, "signature", name))
+    return Term(name, reward, weight, signature)
 
 
 def score_cases(what: str, scorer: Reward, cases: Sequence[Case]) -> list[Score]:

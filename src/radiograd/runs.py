@@ -32,6 +32,9 @@ from radiograd.errors import RadiogradError, RunError
 
 log = logging.getLogger(__name__)
 
+_FRAMES = logging.getLogger("radiograd.failure")
+LOG_NOTE = "written to "
+"""Begins the note on an unexpected exception that names the attempt's log."""
 STAGES = ("data", "sft", "align", "generate", "evaluate", "report")
 _PACKAGES = ("radiograd", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "sacrebleu", "rouge-score")
 
@@ -143,7 +146,9 @@ class Run:
     def facts(self, stage: str) -> dict[str, Any]:
         """What ``stage`` recorded when it finished; RunError when it has not."""
         if not self.done(stage):
-            raise RunError(f"{self.path}: stage {stage!r} has not finished; run: radiograd {stage} {self.path}")
+            name, _, eval_set = stage.partition("-")
+            option = f" --set {eval_set}" if eval_set else ""
+            raise RunError(f"{self.path}: stage {stage!r} has not finished; run: radiograd {name} {self.path}{option}")
         facts: dict[str, Any] = read_json(self.path / "done" / f"{stage}.json")
         return facts
 
@@ -254,13 +259,24 @@ def _guard(run: Run, command: str) -> Iterator[Run]:
     except BaseException as error:
         full = is_disk_full(error)
         _last_status(run, "failed", f"the disk is full; resume with: {command}" if full else type(error).__name__)
-        # the way to the error but not its message, which may hold report text
-        log.info("failed with %s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+        _FRAMES.info("failed with %s\n%s", type(error).__name__, frames(error))
+        error.add_note(f"{LOG_NOTE}{run.path / 'attempts' / f'{run.attempt:03d}' / 'log.txt'}")
         if full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(run.path)) from error
         raise
     else:
         run.set_status("finished", _stage(run))
+
+
+def frames(error: BaseException) -> str:
+    """The way to ``error`` but not its message, which may hold report text."""
+    return "".join(traceback.format_tb(error.__traceback__))
+
+
+def log_of(error: BaseException) -> str | None:
+    """The attempt's log in which the way to ``error`` is written; None for one that met no open run."""
+    notes = (note for note in getattr(error, "__notes__", ()) if note.startswith(LOG_NOTE))
+    return next((note.removeprefix(LOG_NOTE) for note in notes), None)
 
 
 def _last_status(run: Run, state: str, why: str) -> None:
@@ -299,7 +315,7 @@ def run_stages(run: Run, programs: Mapping[str, Callable[[Run], Mapping[str, Any
 def _give_back_memory() -> None:
     """Drop what a finished stage left in cycles, and hand freed memory back where the C library can (glibc)."""
     gc.collect()
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from radiograd.config import RunConfig
+from radiograd.errors import AssetError, DataError, RunError
 from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
-from radiograd.types import Study
+from radiograd.types import SPLITS, Study
 
-SPLITS = ("train", "val", "test")
+if TYPE_CHECKING:
+    from radiograd.data.prepare import Prepared
+
+Program = Callable[[Run], Mapping[str, Any]]
 
 
 def data(run: Run) -> Mapping[str, Any]:
-    """Reports -> data/{train,val,test}.jsonl, data/summary.json and data/problems.jsonl."""
-    from radiograd.data.prepare import prepare
+    """Reports -> data/{train,val,test}.jsonl, data/pool.jsonl (the whole train split, without the limits on train),
+    data/summary.json and data/problems.jsonl."""
+    from radiograd.data import fingerprint
 
-    prepared = prepare(run.config)
+    source = fingerprint(run.config.data)
+    prepared = _prepared(run.config)
     folder = run.path / "data"
-    for split in SPLITS:
-        write_jsonl(folder / f"{split}.jsonl", [study.to_json() for study in getattr(prepared, split)])
+    for name in (*SPLITS, "pool"):
+        write_jsonl(folder / f"{name}.jsonl", [study.to_json() for study in getattr(prepared, name)])
     write_jsonl(folder / "problems.jsonl", [{"where": p.where, "why": p.why} for p in prepared.problems])
-    write_json(folder / "summary.json", prepared.counts)
-    return {split: len(getattr(prepared, split)) for split in SPLITS}
+    write_json(folder / "summary.json", {**prepared.counts, "fingerprint": source})
+    return {**{name: len(getattr(prepared, name)) for name in (*SPLITS, "pool")}, "fingerprint": source}
 
 
 def sft(run: Run) -> Mapping[str, Any]:
@@ -42,20 +49,20 @@ def align(run: Run) -> Mapping[str, Any]:
     return train_grpo(run, _studies(run, "train"))
 
 
-def generate(run: Run) -> Mapping[str, Any]:
-    """sft/adapter and align/adapter -> eval/test/predictions.jsonl."""
+def generate(run: Run, eval_set: str = "test") -> Mapping[str, Any]:
+    """sft/adapter and align/adapter -> eval/<set>/predictions.jsonl."""
     from radiograd.generate import generate_run
 
     run.facts("align")
-    return generate_run(run)
+    return generate_run(run, eval_set)
 
 
-def evaluate(run: Run) -> Mapping[str, Any]:
-    """eval/test/predictions.jsonl -> baselines.jsonl, scores.jsonl, summary.json."""
+def evaluate(run: Run, eval_set: str = "test") -> Mapping[str, Any]:
+    """eval/<set>/predictions.jsonl -> baselines.jsonl, scores.jsonl, summary.json."""
     from radiograd.evaluate import evaluate_run
 
-    run.facts("generate")
-    return evaluate_run(run)
+    run.facts(mark("generate", eval_set))
+    return evaluate_run(run, eval_set)
 
 
 def report(run: Run) -> Mapping[str, Any]:
@@ -65,7 +72,7 @@ def report(run: Run) -> Mapping[str, Any]:
     return report_run(run)
 
 
-PROGRAMS: Mapping[str, Callable[[Run], Mapping[str, Any]]] = {
+PROGRAMS: Mapping[str, Program] = {
     "data": data,
     "sft": sft,
     "align": align,
@@ -75,6 +82,20 @@ PROGRAMS: Mapping[str, Callable[[Run], Mapping[str, Any]]] = {
 }
 CHEAP = ("evaluate", "report")
 """Steps done again whenever they are asked for: no model, only files."""
+BY_SET = {"generate": generate, "evaluate": evaluate}
+"""Steps that are done for one held-out set at a time."""
+
+
+def mark(stage: str, eval_set: str = "test") -> str:
+    """Under which name ``stage`` is marked as done: ``generate`` for the test set, ``generate-val`` for val."""
+    return stage if eval_set == "test" else f"{stage}-{eval_set}"
+
+
+def step(name: str, eval_set: str = "test") -> dict[str, Program]:
+    """The program of one stage under the name of its mark; ``eval_set`` matters to those of BY_SET only."""
+    if name not in BY_SET:
+        return {name: PROGRAMS[name]}
+    return {mark(name, eval_set): partial(BY_SET[name], eval_set=eval_set)}
 
 
 def check_names(config: RunConfig) -> None:
@@ -109,14 +130,32 @@ def check_model(config: RunConfig) -> None:
         load_tokenizer(config.model)
 
 
+def check_source(run: Run) -> None:
+    """RunError when the source was changed since ``run`` read it. One that is gone or cannot be read is passed over:
+    the run has what it needs in data/."""
+    from radiograd.data import fingerprint, source_path
+
+    stored = run.facts("data").get("fingerprint") if run.done("data") else None
+    if stored is None:
+        return
+    try:
+        now = fingerprint(run.config.data)
+    except (AssetError, DataError, OSError):
+        return
+    if now != stored:
+        raise RunError(
+            f"{source_path(run.config.data)} has changed since {run.path} was made from it. "
+            "Use another name=..., or put the old file back"
+        )
+
+
 def dry_run(config: RunConfig) -> dict[str, Any]:
     """What a run would do: counts, tokens to be trained on and sampled, and the digest. Writes nothing."""
     from radiograd.config import digest
-    from radiograd.data.prepare import prepare
     from radiograd.models import load_tokenizer
     from radiograd.prompts import Prompter
 
-    prepared = prepare(config)
+    prepared = _prepared(config)
     prompter = Prompter(load_tokenizer(config.model), config.model)
     prompts = [prompter.prompt(study) for study in prepared.train]
     prompt_tokens = [len(prompter.ids(p.content)) for p in prompts]
@@ -137,6 +176,19 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
             "align": config.align.rollouts * config.align.updates_per_rollout,
         },
     }
+
+
+def _prepared(config: RunConfig) -> Prepared:
+    """The prepared data. DataError when a later stage could not use them, hours before that stage would say so."""
+    from radiograd import baselines
+    from radiograd.data.prepare import prepare
+    from radiograd.prompts import alignable
+
+    prepared = prepare(config)
+    alignable(prepared.train, config.align.prompts)
+    if "other_patient" in config.evaluate.baselines:
+        baselines.other_patient(prepared.pool, prepared.test, config.seed)
+    return prepared
 
 
 def _studies(run: Run, split: str) -> list[Study]:

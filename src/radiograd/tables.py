@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Summary = Mapping[str, Any]
@@ -15,14 +15,20 @@ UNKNOWN = "–"
 STRATA_TITLES = {"all": "All", "normal": "Normal", "abnormal": "Abnormal"}
 
 
-def summary_text(summary: Summary) -> str:
-    """Every table of a summary as aligned text."""
-    return _document(summary, text, lambda title: f"{title}\n")
-
-
 def summary_markdown(summary: Summary) -> str:
     """Every table of a summary as Markdown."""
-    return _document(summary, markdown, lambda title: f"### {title}\n\n")
+    tables = [
+        (f"{STRATA_TITLES.get(stratum, stratum)} studies ({summary['set']})", scores_grid(summary, stratum))
+        for stratum in strata_of(summary)
+    ]
+    tables += [
+        (f"Paired differences, {STRATA_TITLES.get(stratum, stratum).lower()} studies", grid)
+        for stratum in strata_of(summary)
+        if len(grid := paired_grid(summary, stratum)) > 1
+    ]
+    blocks = [f"### {title}, x 100 [95% interval]\n\n{markdown(grid)}" for title, grid in tables]
+    blocks.append("### Signatures\n\n" + "".join(f"- `{line}`\n" for line in signatures(summary)))
+    return "\n".join(blocks)
 
 
 BRIEF = ("rougeL", "bleu2", "length_ratio", "reward")
@@ -44,7 +50,7 @@ def brief_text(summary: Summary) -> str:
 
 
 def scores_grid(summary: Summary, stratum: str = "all", only: Sequence[str] | None = None) -> Grid:
-    """Rows x metrics with intervals, of all metrics or of ``only`` some.
+    """Rows x metrics with intervals, of all metrics or of ``only`` some. ``↓`` marks metrics that are better when low.
 
     ``n`` is the fewest cases scored over the metrics, ``unscored`` the most missed.
 
@@ -53,7 +59,8 @@ def scores_grid(summary: Summary, stratum: str = "all", only: Sequence[str] | No
     rows = rows_of(summary, stratum)
     found = dict.fromkeys(metric for entries in rows.values() for metric in entries)
     metrics = [metric for metric in found if only is None or metric in only]
-    grid = [["row", "n", "unscored", *metrics]]
+    lower = {m for entries in rows.values() for m, entry in entries.items() if not entry["higher_is_better"]}
+    grid = [["row", "n", "unscored", *(f"{metric} ↓" if metric in lower else metric for metric in metrics)]]
     for row, entries in rows.items():
         n = min(entry["n"] for entry in entries.values())
         unscored = max(entry["unscored"] for entry in entries.values())
@@ -133,20 +140,6 @@ def markdown(grid: Grid) -> str:
     lines = [_cells(line, widths, words) for line in grid]
     lines.insert(1, ruler)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _document(summary: Summary, render: Callable[[Grid], str], heading: Callable[[str], str]) -> str:
-    blocks = []
-    for stratum in strata_of(summary):
-        title = f"{STRATA_TITLES.get(stratum, stratum)} studies ({summary['set']}), x 100 [95% interval]"
-        blocks.append(heading(title) + render(scores_grid(summary, stratum)))
-    for stratum in strata_of(summary):
-        grid = paired_grid(summary, stratum)
-        if len(grid) > 1:
-            title = f"Paired differences, {STRATA_TITLES.get(stratum, stratum).lower()} studies, x 100 [95% interval]"
-            blocks.append(heading(title) + render(grid))
-    blocks.append(heading("Signatures") + "".join(f"- {line}\n" for line in signatures(summary)))
-    return "\n".join(blocks)
 
 
 def _with_interval(value: str, low: str, high: str) -> str:

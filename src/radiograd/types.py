@@ -50,6 +50,9 @@ class Sections:
 
 
 SECTION_NAMES = ("findings", "impression", "comparison")
+SPLITS = ("train", "val", "test")
+POLICIES = ("sft", "aligned")
+"""Rows that a model of the run wrote, in the order of every table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 from studies_fixture import study
 
 from radiograd.config import DataConfig
-from radiograd.data import DUPLICATE_ID, load, source_of
+from radiograd.data import DUPLICATE_ID, fingerprint, load, source_of
 from radiograd.errors import ConfigError, DataError
 from radiograd.types import Problem
 
@@ -75,6 +75,31 @@ def test_a_built_in_reader_loads_a_file(tmp_path):
     (tmp_path / "t.csv").write_text("study_id,findings,impression\na,x,y\n")
     (found,) = load(DataConfig(source="csv", path=str(tmp_path / "t.csv"))).studies
     assert (found.study_id, found.sections) == ("a", study("a", "x", "y").sections)
+
+
+def test_a_fingerprint_is_size_and_hash_of_the_file(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"abc")
+    found = fingerprint(DataConfig(source="csv", path=str(tmp_path / "t.csv")))
+    # SHA-256 of "abc", from FIPS 180-2, appendix B.1
+    assert found == {"size": 3, "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    with pytest.raises(DataError, match="no such file"):
+        fingerprint(DataConfig(source="csv", path=str(tmp_path / "gone.csv")))
+
+
+def test_the_fingerprint_of_a_folder_follows_names_and_sizes_of_its_files(tmp_path):
+    data = DataConfig(source="openi", path=str(tmp_path))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b.xml").write_text("four")
+    (tmp_path / "a.xml").write_text("x")
+    first = fingerprint(data)
+    assert (first["files"], first["size"]) == (2, 5)
+    (tmp_path / "a.xml").write_text("y")
+    assert fingerprint(data) == first
+    (tmp_path / "a.xml").write_text("yy")
+    assert fingerprint(data) != first
+    (tmp_path / "a.xml").write_text("y")
+    (tmp_path / "a.xml").rename(tmp_path / "c.xml")
+    assert fingerprint(data)["sha256"] != first["sha256"]
 
 
 def test_the_name_of_a_file_tells_its_reader(tmp_path):

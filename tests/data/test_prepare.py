@@ -82,6 +82,9 @@ def test_an_empty_split_is_refused_with_a_way_out():
     given = [study("a", split="train"), study("b", split="test")]
     with pytest.raises(DataError, match=r"falls into val;.*data\.split\.val=0"):
         divide_loaded(Loaded(given, []), config(use_given=True))
+    given = [study("a", split="train"), study("b", split="val")]
+    with pytest.raises(DataError, match=r"falls into test; name it in the data, or set data\.split\.use_given=false$"):
+        divide_loaded(Loaded(given, []), config(use_given=True))
 
 
 def test_a_split_whose_share_is_zero_may_be_empty():
@@ -162,6 +165,7 @@ def test_a_cap_keeps_some_of_each_group_in_train_and_leaves_the_held_out_sets_al
     assert ids(capped.test) == ids(whole.test)
     assert sum(i.startswith("copy") for i in ids(whole.train)) == 9  # too large a group to hold out
     assert sum(i.startswith("copy") for i in ids(capped.train)) == 2
+    assert capped.pool == whole.pool == whole.train  # what trivial rows are built from knows no limit
     assert {i for i in ids(capped.train) if not i.startswith("copy")} == {
         i for i in ids(whole.train) if not i.startswith("copy")
     }

@@ -71,6 +71,24 @@ def test_a_missing_column_names_file_column_columns_there_and_what_to_type(tmp_p
     assert "data.columns.findings=" in message
 
 
+@pytest.mark.parametrize(
+    "first_line",
+    [
+        "s1,p1,There is a small effusion at the left base of the lung,Effusion",  # longer than 40 characters
+        "s1,p1,Small effusion.,Effusion",  # ends like a sentence
+        's1,p1,"Effusion, small",Effusion',  # a comma
+        "17,4,Small effusion,Effusion",  # starts with a digit
+    ],
+)
+def test_cells_of_a_table_without_a_header_are_not_told(tmp_path, first_line):
+    with pytest.raises(DataError) as error:
+        list(read_csv(csv_file(tmp_path, f"{first_line}\n" * 2), {"impression": "Effusions"}))
+    assert str(error.value) == (
+        f"{tmp_path / 'table.csv'}: no column 'study_id' for study_id; it has 4 columns; is the first line a header? "
+        "Set data.columns.study_id=COLUMN"
+    )
+
+
 def test_a_mapped_column_that_is_missing_is_refused_even_when_optional(tmp_path):
     with pytest.raises(DataError, match="no column 'Prior' for prior"):
         list(read_csv(csv_file(tmp_path, HEAD + "s1,p1,a,b\n"), {"prior": "Prior"}))

@@ -6,11 +6,12 @@ is still read. A file that cannot be read at all raises DataError.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from radiograd.config import DataConfig
 from radiograd.data.builtin import READERS
@@ -47,13 +48,28 @@ def load(data: DataConfig) -> Loaded:
     reader: Reader = resolve("reader", data.source, READERS)
     if not callable(reader):
         raise ConfigError(f"data.source {data.source!r} is not a function read(path, columns)")
-    path = _path(data)
+    path = source_path(data)
     loaded = collect(reader(path, data.columns), data.source)
     if not loaded.studies:
         first = f" (first: {loaded.problems[0].where}: {loaded.problems[0].why})" if loaded.problems else ""
         raise DataError(f"{path}: no study could be read, {len(loaded.problems)} rows were passed over{first}")
     log.info("%s: %d studies read, %d rows passed over", path, len(loaded.studies), len(loaded.problems))
     return loaded
+
+
+def fingerprint(data: DataConfig) -> dict[str, Any]:
+    """What tells one state of the source from another: size in bytes and SHA-256 of a file; of a folder the number of
+    files, their size and the SHA-256 of their sorted names and sizes. Raises as :func:`load` for a missing path, and
+    OSError for a file that cannot be read."""
+    path = source_path(data)
+    if not path.is_dir():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"size": path.stat().st_size, "sha256": digest}
+    sizes = {p.relative_to(path).as_posix(): p.stat().st_size for p in path.rglob("*") if p.is_file()}
+    listing = "".join(f"{name}\0{size}\n" for name, size in sorted(sizes.items()))
+    digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    return {"files": len(sizes), "size": sum(sizes.values()), "sha256": digest}
 
 
 def collect(rows: Iterable[Study | Problem], source: str) -> Loaded:
@@ -84,7 +100,8 @@ def source_of(path: Path) -> str:
     raise DataError(f"{path}: cannot tell its format; name it .csv, .jsonl or .parquet, or set data.source=...")
 
 
-def _path(data: DataConfig) -> Path:
+def source_path(data: DataConfig) -> Path:
+    """The file or folder to read. Raises what :func:`load` raises when there is none."""
     if data.path is None:
         if data.source != "openi":
             raise ConfigError(f"data.source={data.source} needs a file: set data.path=FILE")

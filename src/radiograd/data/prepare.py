@@ -1,4 +1,4 @@
-"""From a source to the three lists of studies a run works with, and the numbers that describe them."""
+"""From a source to the lists of studies a run works with, and the numbers that describe them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from radiograd.config import RunConfig, SplitConfig
 from radiograd.data import Loaded, load
-from radiograd.data.splits import SPLITS, divide, draw, given, held_out_limit, leaks, study_groups
+from radiograd.data.splits import divide, draw, given, held_out_limit, leaks, study_groups
 from radiograd.errors import DataError
-from radiograd.types import Problem, Study
+from radiograd.types import SPLITS, Problem, Study
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +21,14 @@ log = logging.getLogger(__name__)
 class Prepared:
     """Studies by split, each with ``study.split`` set, in the source's order.
 
+    ``pool`` is the whole train split, whatever limits make of ``train``: what trivial rows may be built from.
     ``counts`` can be written as JSON and holds no report text. Shares are None where nothing was counted.
     """
 
     train: list[Study]
     val: list[Study]
     test: list[Study]
+    pool: list[Study]
     counts: dict[str, Any]
     problems: list[Problem]
 
@@ -56,6 +58,7 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
     for name, studies in capped.items():
         ids = draw((s.study_id for s in studies), len(studies) if limits[name] is None else limits[name], seed)
         kept[name] = [replace(s, split=name) for s in studies if s.study_id in ids]
+    pool = [replace(s, split="train") for s in everything["train"]]
     counts = {
         **_counts(loaded, usable),
         **_group_counts(usable, groups, split, assignment, seed),
@@ -67,7 +70,7 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
         len(loaded.studies),
         *(len(kept[name]) for name in SPLITS),
     )
-    return Prepared(kept["train"], kept["val"], kept["test"], counts, loaded.problems)
+    return Prepared(kept["train"], kept["val"], kept["test"], pool, counts, loaded.problems)
 
 
 def cap_groups(
@@ -173,7 +176,8 @@ def _refuse_empty(everything: Mapping[str, Sequence[Study]], split: SplitConfig)
         return
     n = sum(len(studies) for studies in everything.values())
     if split.use_given:
-        todo = "name it in the data, set its share to 0 (e.g. data.split.val=0), or set data.split.use_given=false"
+        without = ", set data.split.val=0" if empty == ["val"] else ""
+        todo = f"name it in the data{without}, or set data.split.use_given=false"
     else:
         todo = "give more studies, set a larger data.split.val or .test, or a larger data.split.near_duplicate"
     raise DataError(f"no study of {n} falls into {' and '.join(empty)}; {todo}")

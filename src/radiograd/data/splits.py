@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from radiograd.config import SplitConfig
 from radiograd.errors import DataError
-from radiograd.types import Study
+from radiograd.types import SPLITS, Study
 
 Ints = NDArray[np.int64]
 Key = TypeVar("Key", bound=Hashable)
 
-SPLITS = ("train", "val", "test")
 EXACT_LIMIT = 6000
 """Up to this many distinct word sets every pair is compared; above, only pairs that MinHash proposes."""
 
@@ -48,13 +47,10 @@ _GIVEN = {
 # ---- near duplicates -------------------------------------------------------------------------------------------------
 
 
-def word_set(text: str) -> frozenset[str]:
-    """The distinct lower-cased alphanumeric words of ``text``."""
-    return frozenset(_WORD.findall(text.lower()))
-
-
 def near_duplicate_groups(texts: Sequence[str], threshold: float, seed: int) -> list[int]:
     """A group number for each text: connected components of "word Jaccard >= ``threshold``".
+
+    Words are lower-cased runs of letters and digits, each counted once.
 
     Groups are numbered in order of first appearance; the partition does not depend on the order of ``texts``.
 
@@ -299,10 +295,7 @@ def held_out_limit(n: int, split: SplitConfig) -> int:
     such group in a test set would be a tenth of it, all one sentence. Larger groups go to train whole, so that val
     and test are many small groups; the price, shown in the counts, is fewer normal studies there than in train.
     """
-    shares = [share for share in (split.val, split.test) if share > 0]
-    if not shares:
-        return 0
-    smaller = min(shares) * n
+    smaller = min(share for share in (split.val, split.test) if share > 0) * n
     return max(1, int(max(smaller / 20, min(10, smaller / 2))))
 
 
@@ -350,13 +343,6 @@ def given(studies: Iterable[Study]) -> dict[str, str]:
             f"map the column with data.columns.split=COLUMN, or set data.split.use_given=false"
         )
     return assignment
-
-
-def assign(studies: Sequence[Study], split: SplitConfig, seed: int) -> dict[str, str]:
-    """study_id -> train | val | test: the source's own split with ``use_given``, else drawn by group."""
-    if split.use_given:
-        return given(studies)
-    return divide(studies, study_groups(studies, split.near_duplicate, seed), split, seed)
 
 
 def draw(study_ids: Iterable[str], n: int, seed: int) -> set[str]:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 REQUIRED = ("study_id", "findings", "impression")
 FIELDS = (*REQUIRED, "patient_id", "comparison", "indication", "prior", "normal", "split")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape one; no file can store it
+_NAME = re.compile(r"(?!\d)[\w \-./]{0,39}[\w\-/]|")  # of a column; a cell of text is longer or ends like a sentence
 _ABSENT = {"nan", "none", "null", "<na>"}
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -110,7 +111,8 @@ def choose_columns(there: list[str], columns: Mapping[str, str], path: Path) -> 
     """Study field -> column, for the fields this table has.
 
     Raises ConfigError for a mapped field that does not exist, DataError for a required or mapped column that is
-    missing or occurs twice.
+    missing or occurs twice. The message lists the columns only where all look like names: without a header the first
+    line holds report text.
     """
     for field in columns:
         if field not in FIELDS:
@@ -123,14 +125,20 @@ def choose_columns(there: list[str], columns: Mapping[str, str], path: Path) -> 
         if column in there:
             chosen[field] = column
         elif field in REQUIRED or field in columns:
-            near = did_you_mean(column, there)
             raise DataError(
-                f"{path}: no column {column!r} for {field}; it has: {', '.join(there)}."
-                f"{near if 'Did you mean' in near else ''} Set data.columns.{field}=COLUMN"
+                f"{path}: no column {column!r} for {field}; {_columns(column, there)} Set data.columns.{field}=COLUMN"
             )
     if "patient_id" not in chosen:
         log.info("%s: no patient_id column; every study is taken for its own patient", path)
     return chosen
+
+
+def _columns(wanted: str, there: list[str]) -> str:
+    """What the table has instead of ``wanted``, as a sentence without report text."""
+    if not all(_NAME.fullmatch(name) for name in there):
+        return f"it has {len(there)} columns; is the first line a header?"
+    near = did_you_mean(wanted, there)
+    return f"it has: {', '.join(there)}.{near if 'Did you mean' in near else ''}"
 
 
 def studies(rows: Iterable[Row | Problem], columns: Mapping[str, str], source: str) -> Iterator[Study | Problem]:

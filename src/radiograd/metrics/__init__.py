@@ -21,7 +21,8 @@ class Metric(Protocol):
 
     ``part_names`` are the keys of ``Score.parts`` that :meth:`combine` needs, summed over cases; ``combine`` is
     vectorised over leading axes, so one call gives every bootstrap resample. All values lie in [0, 1] unless the
-    signature says otherwise.
+    signature says otherwise. A metric whose value per case is computed otherwise than its corpus value says how in
+    ``case_signature``, which is optional; rewards quote that one.
     """
 
     name: str

@@ -26,7 +26,9 @@ class _Bleu:
 
     def __init__(self) -> None:
         self.name = f"bleu{self.order}"
-        self.signature = f"{self.name}|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{version('sacrebleu')}"
+        settings = f"{self.name}|nrefs:1|case:mixed|eff:%s|tok:13a|smooth:exp|version:{version('sacrebleu')}"
+        self.signature = settings % "no"
+        self.case_signature = settings % "yes"
         orders = range(1, self.order + 1)
         self.part_names: tuple[str, ...] = (
             *(f"correct_{n}" for n in orders),

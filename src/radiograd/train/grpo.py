@@ -24,8 +24,7 @@ from trl import GRPOTrainer
 from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.decoding import decode
-from radiograd.errors import DataError
-from radiograd.prompts import REDACTED, Prompter
+from radiograd.prompts import Prompter, alignable
 from radiograd.rewards import CombinedReward, build_reward
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.runs import Run, write_jsonl
@@ -49,12 +48,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
     prompter = Prompter(tokenizer, config.model)
-    studies = [study for study in train if REDACTED not in (study.sections.impression or "")]
-    if len(studies) < config.align.prompts:
-        raise DataError(
-            f"alignment needs align.prompts={config.align.prompts} or more training studies whose impression holds no "
-            f"{REDACTED}; there are {len(studies)}. Lower align.prompts or give more data"
-        )
+    studies = alignable(train, config.align.prompts)
     prompts = [prompter.prompt(study) for study in studies]
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.align.prompts, config.align.rollouts, rng)
