@@ -98,6 +98,20 @@ def test_label_scores_are_those_of_the_full_logits(policy) -> None:
     torch.testing.assert_close(score_labels(policy, ids, mask, labels), expected, atol=2e-5, rtol=0)
 
 
+def test_a_batch_of_long_rows_is_computed_in_parts_with_the_same_gradient(policy, monkeypatch) -> None:
+    from radiograd.train import scoring
+
+    ids = torch.randint(5, 400, (5, 15), generator=torch.Generator().manual_seed(2))
+    mask = torch.ones_like(ids)
+    gradients = []
+    for kept in (1600, 31):  # whole; two rows of 15 at a time
+        monkeypatch.setattr(scoring, "_KEPT_TOKENS", kept)
+        policy.zero_grad()
+        (score_labels(policy, ids, mask, ids) ** 2).sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-4, rtol=1e-4)
+
+
 def test_many_positions_go_through_the_head_in_blocks_with_the_same_result(policy, monkeypatch) -> None:
     from radiograd.train import scoring
 

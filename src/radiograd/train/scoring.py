@@ -15,6 +15,7 @@ from radiograd import models
 from radiograd.errors import ModelError
 
 _HEAD_CHUNK = 2048  # positions per LM-head call: bounds the (positions, vocabulary) block
+_KEPT_TOKENS = 1600  # on a CPU, tokens whose activations are kept for the backward pass: 1.4 MB each at 135M parameters
 _PASS_TOKENS = 150  # what one more pass through the layers costs, in tokens (two cores: 0.2 s at 700 tokens a second)
 
 
@@ -70,7 +71,18 @@ def _score(base: Any, kind: str, **arguments: Any) -> Any:
 
 
 def _labels(base: Any, ids: Any, mask: Any, labels: Any) -> Any:
-    hidden = base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    def states(ids: Any, mask: Any) -> Any:
+        return base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+
+    rows = max(1, _KEPT_TOKENS // ids.shape[1]) if ids.device.type == "cpu" else len(ids)
+    if rows >= len(ids):
+        hidden = states(ids, mask)
+    else:  # a batch of long rows is computed in parts, and each part once more on the way back
+        parts = zip(ids.split(rows), mask.split(rows), strict=True)
+        hidden = torch.cat([checkpoint(states, *part, use_reentrant=False) for part in parts])
     wanted = labels[:, 1:] != -100
     return _head(base, hidden[wanted], labels[:, 1:][wanted])[0]
 
