@@ -15,7 +15,19 @@ import radiograd
 ROOT = Path(radiograd.__file__).parent
 FLOORS = (
     {"errors", "types"},
-    {"naming", "config", "stats", "rl", "charts", "worddiff", "tables", "baselines", "assets", "attention"},
+    {
+        "naming",
+        "config",
+        "stats",
+        "rl",
+        "charts",
+        "worddiff",
+        "tables",
+        "baselines",
+        "assets",
+        "attention",
+        "selection",
+    },
     {"prompts", "runs", "data", "models"},
     {"decoding", "doctor", "metrics"},
     {"rewards"},

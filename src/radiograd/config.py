@@ -103,6 +103,8 @@ class ModelConfig(Section):
 class SFTConfig(Section):
     """Supervised fine-tuning on findings -> impression; loss on the impression only."""
 
+    fraction: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the training studies to fine-tune on; below 1, alignment works on the others (else on all)."""
     epochs: float = Field(default=1.0, gt=0.0)
     lr: float = Field(default=5e-4, gt=0.0)
     warmup: Fraction = 0.05

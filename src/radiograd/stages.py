@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from radiograd.config import RunConfig
 from radiograd.errors import AssetError, DataError, RunError
 from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
+from radiograd.selection import share_train
 from radiograd.types import SPLITS, Study
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def sft(run: Run) -> Mapping[str, Any]:
     from radiograd.train.sft import train_sft
 
     run.facts("data")
-    return train_sft(run, _studies(run, "train"))
+    return train_sft(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[0])
 
 
 def align(run: Run) -> Mapping[str, Any]:
@@ -46,7 +47,7 @@ def align(run: Run) -> Mapping[str, Any]:
     from radiograd.train.grpo import train_grpo
 
     run.facts("sft")
-    return train_grpo(run, _studies(run, "train"))
+    return train_grpo(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[1])
 
 
 def generate(run: Run, eval_set: str = "test") -> Mapping[str, Any]:
@@ -157,22 +158,27 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
 
     prepared = _prepared(config)
     prompter = Prompter(load_tokenizer(config.model), config.model)
-    prompts = [prompter.prompt(study) for study in prepared.train]
-    prompt_tokens = [len(prompter.ids(p.content)) for p in prompts]
-    target_tokens = [len(prompter.target_ids(s.sections.impression or "")) for s in prepared.train]
+    for_sft, for_align = share_train(prepared.train, config.sft.fraction, config.seed)
+    prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
+    prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
+    sft_tokens = sum(
+        prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in for_sft
+    )
     group = config.align.prompts * config.align.group_size
-    mean_prompt = sum(prompt_tokens) / len(prompt_tokens)
+    mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
     return {
         "name": config.name,
         "digest": digest(config),
         "studies": {split: len(getattr(prepared, split)) for split in SPLITS},
         "problems": len(prepared.problems),
-        "prompts_cut": sum(p.cut for p in prompts),
-        "sft_tokens": round((sum(prompt_tokens) + sum(target_tokens)) * config.sft.epochs),
+        "fine_tuned_on": len(for_sft),
+        "aligned_on_at_most": len(for_align),
+        "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
+        "sft_tokens": round(sft_tokens * config.sft.epochs),
         "rollout_prompt_tokens": round(config.align.rollouts * config.align.prompts * mean_prompt),
         "rollout_new_tokens_at_most": config.align.rollouts * group * config.align.max_new_tokens,
         "optimiser_steps": {
-            "sft": -(-round(len(prepared.train) * config.sft.epochs) // config.sft.batch_size),
+            "sft": -(-round(len(for_sft) * config.sft.epochs) // config.sft.batch_size),
             "align": config.align.rollouts * config.align.updates_per_rollout,
         },
     }
@@ -185,7 +191,7 @@ def _prepared(config: RunConfig) -> Prepared:
     from radiograd.prompts import alignable
 
     prepared = prepare(config)
-    alignable(prepared.train, config.align.prompts)
+    alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], config.align.prompts)
     if "other_patient" in config.evaluate.baselines:
         baselines.other_patient(prepared.pool, prepared.test, config.seed)
     return prepared

@@ -14,7 +14,7 @@ from typing import Any
 from radiograd import models
 from radiograd.errors import ModelError
 
-_HEAD_CHUNK = 2048  # positions per LM-head call: bounds the (positions, vocabulary) block
+_HEAD_CHUNK = 512  # positions a call of the LM head: bounds the (positions, vocabulary) block kept for the way back
 _KEPT_TOKENS = 1600  # on a CPU, tokens whose activations are kept for the backward pass: 1.4 MB each at 135M parameters
 _PASS_TOKENS = 150  # what one more pass through the layers costs, in tokens (two cores: 0.2 s at 700 tokens a second)
 
