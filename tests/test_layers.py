@@ -192,6 +192,7 @@ def test_the_list_of_light_modules_is_whole() -> None:
         "errors",
         "metrics.builtin",
         "naming",
+        "selection",
         "types",
         "worddiff",
     }
