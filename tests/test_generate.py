@@ -64,7 +64,13 @@ def test_every_study_is_answered_once_by_each_policy(finished: tuple[Run, dict])
 def test_the_facts_count_what_was_written(finished: tuple[Run, dict]) -> None:
     run, facts = finished
     truncated = sum(row["truncated"] for row in read_jsonl(_predictions(run)))
-    assert facts == {"studies": 10, "rows": ["sft", "aligned"], "prompts_cut": 0, "truncated": truncated}
+    assert facts == {
+        "studies": 10,
+        "rows": ["sft", "aligned"],
+        "prompts_cut": 0,
+        "truncated": truncated,
+        "writes_redaction": 0,
+    }
 
 
 def test_the_text_is_what_the_merged_policy_writes_for_the_prompt_alone(finished: tuple[Run, dict]) -> None:

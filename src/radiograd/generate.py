@@ -10,7 +10,7 @@ from typing import Any
 from radiograd import models
 from radiograd.decoding import decode
 from radiograd.errors import RunError
-from radiograd.prompts import Prompter
+from radiograd.prompts import REDACTED, Prompter
 from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
 from radiograd.types import POLICIES, Study
 
@@ -65,6 +65,7 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
         "rows": list(POLICIES),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
         "truncated": sum(row["truncated"] for row in read_jsonl(path)),
+        "writes_redaction": sum(REDACTED in row["text"] for row in read_jsonl(path)),
     }
 
 

@@ -161,9 +161,7 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     for_sft, for_align = share_train(prepared.train, config.sft.fraction, config.seed)
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
-    sft_tokens = sum(
-        prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in for_sft
-    )
+    sft_tokens = sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in for_sft)
     group = config.align.prompts * config.align.group_size
     mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
     return {
