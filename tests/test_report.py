@@ -14,25 +14,14 @@ from typing import Any
 import pytest
 
 from radiograd.errors import RunError
-from radiograd.report import (
-    biggest_moves,
-    choose_cases,
-    count_text,
-    counts_blocks,
-    difference_cell,
-    duration,
-    find_difference,
-    kind,
-    moment,
-    points,
-    report_run,
-    result_tables,
-    reward_text,
-    row_order,
-    signed,
-    stage_view,
-    verdict,
-)
+from radiograd.report import report_run
+from radiograd.report.cases import biggest_moves, choose_cases, kind
+from radiograd.report.conclusion import verdict
+from radiograd.report.curves import points
+from radiograd.report.differences import difference_cell, find_difference
+from radiograd.report.provenance import count_text, counts_blocks, stage_view
+from radiograd.report.results import result_tables, reward_text, row_order
+from radiograd.report.wording import duration, moment, signed
 from radiograd.runs import Run, find_run, read_json, read_jsonl, write_json, write_jsonl
 from tests.report_fixture import studies, write_run
 

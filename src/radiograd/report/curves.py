@@ -1,0 +1,78 @@
+"""The training curves: which logged keys make which chart, and the points of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from radiograd.charts import Series, line_chart
+from radiograd.report.inputs import Inputs
+from radiograd.report.wording import METRIC_LABELS, is_number, is_share
+
+_ORDINARY = {"stage", "step", "attempt", "time"}
+_SPARSE = 0.8
+_REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac")
+_KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
+    (["kl"], "KL to the SFT model", "nats per token", False),
+    (["entropy"], "Entropy", "nats per token", False),
+    (["words_mean"], "Length", "words", False),
+    (["tokens_mean"], "Length", "tokens", False),
+    (["clip_share"], "Clipped tokens", "% of tokens", True),
+    (["ratio_max"], "Largest |ratio − 1|", "", False),
+    (["dead_groups"], "Dead groups", "% with equal rewards", True),
+    (["distinct_frac"], "Distinct completions", "% of completions", True),
+    (["truncated_frac"], "Cut at the token limit", "% of completions", True),
+    (["reward/unscored_frac"], "Unscored completions", "% of completions", True),
+    (["reward/total_std"], "Spread of the reward (std)", "", True),
+    (["grad_norm"], "Gradient norm", "", True),
+    (["lr"], "Learning rate", "", True),
+]
+
+
+def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
+    """The charts of one training stage; None when it logged nothing."""
+    rows = sorted((r for r in inputs.metrics if r["stage"] == stage), key=lambda r: r["step"])
+    present = dict.fromkeys(k for r in rows for k, v in r.items() if k not in _ORDINARY and is_number(v))
+    charts = []
+    resumed = [b["step"] for a, b in pairwise(rows) if b["attempt"] != a["attempt"]]
+    for keys, title, unit, zero_based in chart_plan(list(present), list(inputs.run.config.align.reward)):
+        factor = 100.0 if unit.startswith("%") else 1.0
+        series = [Series(k.removeprefix("seconds/"), points(rows, k, factor)) for k in keys]
+        svg = line_chart(series, title, unit, "step", zero_based, resumed)
+        charts.append({"title": title, "unit": unit, "svg": svg})
+    if not charts:
+        return None
+    title = {"sft": "Supervised fine-tuning", "align": "Alignment"}[stage]
+    return {"stage": stage, "title": title, "steps": len(rows), "charts": charts, "resumed": len(resumed)}
+
+
+def chart_plan(keys: Sequence[str], terms: Sequence[str]) -> Iterator[tuple[list[str], str, str, bool]]:
+    """(keys, title, unit, axis from 0) for every logged key: those we know in reading order, then the rest as named."""
+    term_keys = [f"reward/{t}" for t in terms]
+    term_keys += [k for k in keys if k.startswith("reward/") and k not in (*term_keys, *_REWARD_FACTS)]
+    labels = [k.removeprefix("reward/") for k in term_keys]
+    plan = [
+        (["reward/total"], "Reward, weighted mean of its terms", "", False),
+        *(([k], f"Reward term: {METRIC_LABELS.get(t, t)}", "", False) for k, t in zip(term_keys, labels, strict=True)),
+        (["loss"], "Loss", "", False),
+        *_KNOWN_CHARTS,
+        ([k for k in keys if k.startswith("seconds/")], "Time per step", "s", True),
+    ]
+    used: set[str] = set()
+    for wanted, title, unit, zero_based in plan:
+        found = [k for k in wanted if k in keys]
+        used.update(found)
+        if found:
+            yield found, title, unit, zero_based
+    for key in keys:
+        if key not in used:
+            yield [key], key, "% of all" if is_share(key) else "", False
+
+
+def points(rows: Sequence[Mapping[str, Any]], key: str, factor: float = 1.0) -> list[tuple[float, float | None]]:
+    """(step, value) of one key. A value missing from a key that is logged nearly every row is a gap; a key logged now
+    and then has only the points it has."""
+    found = [(float(r["step"]), factor * r[key] if is_number(r.get(key)) else None) for r in rows]
+    known = [point for point in found if point[1] is not None]
+    return found if len(known) >= _SPARSE * len(found) else known

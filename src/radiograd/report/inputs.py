@@ -1,0 +1,57 @@
+"""The run folder as it stands -> :class:`Inputs`: every file the page is made from, read and not yet interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from radiograd.runs import STAGES, Run, read_json, read_jsonl
+from radiograd.types import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the run folder holds. Parts that do not exist yet are empty or None."""
+
+    run: Run
+    manifest: Mapping[str, Any]
+    status: Mapping[str, Any]
+    counts: Mapping[str, Any]
+    done: Mapping[str, Mapping[str, Any]]
+    attempts: Sequence[Mapping[str, Any]]
+    metrics: Sequence[Mapping[str, Any]]
+    evaluation: Mapping[str, Any] | None
+    scores: Mapping[tuple[str, str], Mapping[str, float | None]]
+    texts: Mapping[tuple[str, str], str]
+    studies: Sequence[Study]
+
+
+def read_inputs(run: Run) -> Inputs:
+    """Everything the page needs from the run folder. RunError names a damaged file."""
+    test = run.path / "eval" / "test"
+    lines = [line for name in ("predictions", "baselines") for line in _lines(test / f"{name}.jsonl")]
+    return Inputs(
+        run=run,
+        manifest=_json(run.path / "manifest.json") or {},
+        status=_json(run.path / "STATUS.json") or {},
+        counts=_json(run.path / "data" / "summary.json") or {},
+        done={stage: run.facts(stage) for stage in STAGES if stage != "report" and run.done(stage)},
+        attempts=[
+            {"number": int(p.parent.name), **read_json(p)} for p in sorted(run.path.glob("attempts/[0-9]*/env.json"))
+        ],
+        metrics=run.metrics(),
+        evaluation=_json(test / "summary.json"),
+        scores={(r["row"], r["study_id"]): r["scores"] for r in _lines(test / "scores.jsonl")},
+        texts={(r["row"], r["study_id"]): r["text"] for r in lines},
+        studies=[Study.from_json(row) for row in _lines(run.path / "data" / "test.jsonl")],
+    )
+
+
+def _json(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    return read_jsonl(path) if path.exists() else iter(())

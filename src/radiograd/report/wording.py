@@ -1,0 +1,100 @@
+"""What rows and metrics are called on the page, and how its numbers and times are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from radiograd.tables import hundredfold, p_value
+
+ROW_LABELS = {
+    "sft": "SFT",
+    "aligned": "Aligned",
+    "constant": "Constant sentence",
+    "retrieval": "Retrieval",
+    "other_patient": "Another patient",
+    "copy_findings": "Copied findings",
+}
+ROW_NOTES = {
+    "sft": "Fine-tuned on the radiologists' impressions.",
+    "aligned": "The SFT model after policy optimisation on the reward.",
+    "constant": "The commonest impression of the whole train split, for every study.",
+    "retrieval": "The impression of the study with the nearest findings in the whole train split.",
+    "other_patient": "The impression of some other study.",
+    "copy_findings": "The findings, repeated as the impression.",
+}
+ROW_PHRASES = {
+    "constant": "the constant sentence",
+    "retrieval": "retrieval",
+    "other_patient": "another patient's impression",
+    "copy_findings": "the copied findings",
+    "sft": "the SFT model",
+    "aligned": "the aligned model",
+}
+METRIC_LABELS = {
+    "reward": "Reward",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "length_ratio": "Length ratio",
+}
+SHARES = {"share", "frac"}
+
+
+def listed(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``. IndexError for no words."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def is_share(key: str) -> bool:
+    """Whether a key names a fraction of 1, by its words: normal_share_used, distinct_frac."""
+    return not SHARES.isdisjoint(key.split("_"))
+
+
+def is_number(value: object) -> bool:
+    """Whether a value from a file is an int or a float; true and false are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8.3 s, 5 min 02 s, 1 h 07 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment(text: str | None) -> str:
+    """An ISO time as people write it, to the minute: 2026-01-05 09:30 UTC; a dash for none."""
+    if text is None:
+        return "–"
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def hundredths(value: float) -> str:
+    """A value in [0, 1] as x 100 with one decimal and a true minus sign; never −0.0."""
+    return hundredfold(value).replace("-", "−")
+
+
+def signed(value: float | None) -> str:
+    """A difference of values in [0, 1], x 100, with its sign; 0.0 has none."""
+    return hundredfold(value, sign=True).replace("-", "−")
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """``[low, high]`` x 100."""
+    return "[–]" if low is None or high is None else f"[{hundredths(low)}, {hundredths(high)}]"
+
+
+def p_text(p: float | None) -> str:
+    """``p = 0.032``, ``p < 0.001``, or nothing when there is none."""
+    if p is None:
+        return ""
+    text = p_value(p)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
