@@ -60,12 +60,13 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
                     for key, text, new in zip(batch, texts, tokens, strict=True)
                 ],
             )
+    answers = list(read_jsonl(path))
     return {
         "studies": len(studies),
         "rows": list(POLICIES),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
-        "truncated": sum(row["truncated"] for row in read_jsonl(path)),
-        "writes_redaction": sum(REDACTED in row["text"] for row in read_jsonl(path)),
+        "truncated": sum(answer["truncated"] for answer in answers),
+        "writes_redaction": sum(REDACTED in answer["text"] for answer in answers),
     }
 
 
