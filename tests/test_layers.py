@@ -15,6 +15,7 @@ import radiograd
 ROOT = Path(radiograd.__file__).parent
 FLOORS = (
     {"errors", "types"},
+    {"packing", "adapters"},
     {
         "naming",
         "config",
@@ -63,6 +64,7 @@ HEAVY = {
 }
 LIGHT_MODULES = (
     "radiograd",
+    "radiograd.adapters",
     "radiograd.assets",
     "radiograd.attention",
     "radiograd.baselines",
@@ -129,6 +131,7 @@ LIGHT_MODULES = (
     "radiograd.metrics.tfidf_overlap",
     "radiograd.metrics.tools",
     "radiograd.models",
+    "radiograd.packing",
     "radiograd.probes",
     "radiograd.prompts",
     "radiograd.report",

@@ -117,7 +117,7 @@ def test_a_second_adapter_stays_apart_as_it_was_trained(
 ) -> None:
     config = _config(tiny_model, dtype=dtype)
     trained = PeftModel.from_pretrained(models.load_policy(config, merged=[adapters[0]]), str(adapters[1])).eval()
-    models.free_adapter_inputs(trained)
+    models.prepare_adapters(trained)
     both = models.load_policy(config, merged=[adapters[0]], adapter=adapters[1])
     with models.precision(both):
         assert torch.equal(_logits(both), _logits(trained))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from radiograd import packing
+
 NAME = "radiograd_grouped"
 SERVED = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
 """Model types whose attention is plain scaled products under a mask: no caps, no sinks, no position bias."""
@@ -34,6 +36,7 @@ def grouped(
     attention_mask: Any,
     scaling: float | None = None,
     dropout: float = 0.0,
+    packed: packing.Packed | None = None,
     **_: Any,
 ) -> tuple[Any, None]:
     """Softmax(query key^T * scaling + mask) value, as transformers calls it.
@@ -43,6 +46,9 @@ def grouped(
     """
     import torch
 
+    if packed is not None:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return packing.attend(query, key, value, packed, scale), None
     batch, heads, length, width = query.shape
     shared = key.shape[1]
     scale = width**-0.5 if scaling is None else scaling

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from radiograd import models
+from radiograd import adapters, models
 
 
 def decode(
@@ -38,7 +38,7 @@ def decode(
     ends = torch.tensor(sorted(set(eos)), device=device)
     rows = torch.arange(len(prompts) * repeats, device=device)
     out: list[list[int]] = [[] for _ in range(len(prompts) * repeats)]
-    with torch.inference_mode(), models.precision(model), _contiguous_head(model):
+    with torch.inference_mode(), models.precision(model), adapters.unchanging(), _contiguous_head(model):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         result = model(
             input_ids=ids,

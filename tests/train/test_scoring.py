@@ -11,21 +11,41 @@ from peft import get_peft_model
 from radiograd import models
 from radiograd.config import LoraConfig, ModelConfig
 from radiograd.errors import ModelError
-from radiograd.train import scoring
+from radiograd.train import head, scoring
 from radiograd.train.scoring import attach_scoring, length_buckets, score_completions, score_labels
 
 
-@pytest.fixture
-def policy(tiny_model: Path):
+def _policy(folder: Path):
     """A tiny policy in float32 with an adapter that already differs from zero."""
-    config = ModelConfig(name=str(tiny_model), dtype="float32", lora=LoraConfig(rank=4, alpha=8))
+    config = ModelConfig(name=str(folder), dtype="float32", device="cpu", lora=LoraConfig(rank=4, alpha=8))
     model = get_peft_model(models.load_policy(config), models.lora_config(config.lora))
     generator = torch.Generator().manual_seed(3)
     for name, weight in model.named_parameters():
-        if "lora_B" in name:
+        if "lora_" in name:
             weight.data = torch.randn(weight.shape, generator=generator) * 0.05
-    attach_scoring(model)
     return model.train()
+
+
+@pytest.fixture(params=["packed", "cached"])
+def policy(request: pytest.FixtureRequest, tiny_model: Path):
+    """The two ways to share a prompt: one row without padding, or its keys and values repeated."""
+    model = _policy(tiny_model)
+    if request.param == "cached":
+        model.set_attn_implementation("eager")
+    attach_scoring(model)
+    return model
+
+
+@pytest.fixture
+def plain(tiny_model: Path):
+    """The same weights as PEFT and transformers compute them: nothing of ours in it."""
+    model = _policy(tiny_model)
+    model.set_attn_implementation("eager")
+    return model
+
+
+def _gradients(model) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 def _batch(rows: list[int], lengths: list[int]):
@@ -52,78 +72,89 @@ def _plainly(model, prompts, prompt_mask, ids, mask, temperature=1.0):
 ROWS, LENGTHS = [2, 0, 0, 1, 2, 0, 1], [3, 20, 4, 1, 37, 20, 5]  # groups of unequal size, rows shuffled
 
 
-def test_shared_prompts_give_the_log_probabilities_of_whole_rows(policy) -> None:
+def test_shared_prompts_give_the_log_probabilities_of_whole_rows(policy, plain) -> None:
     batch = _batch(ROWS, LENGTHS)
     logps, entropies = score_completions(policy, *batch, temperature=0.7)
-    expected, expected_entropies = _plainly(policy, *batch, temperature=0.7)
-    torch.testing.assert_close(logps, expected, atol=2e-5, rtol=0)
-    torch.testing.assert_close(entropies, expected_entropies, atol=2e-5, rtol=0)
+    expected, expected_entropies = _plainly(plain, *batch, temperature=0.7)
+    torch.testing.assert_close(logps, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(entropies, expected_entropies, atol=1e-5, rtol=0)
 
 
-def test_shared_prompts_give_the_gradients_of_whole_rows(policy) -> None:
+def test_shared_prompts_give_the_gradients_of_whole_rows(policy, plain) -> None:
     batch = _batch(ROWS, LENGTHS)
     weights = torch.randn(len(ROWS), max(LENGTHS), generator=torch.Generator().manual_seed(1))
-    gradients = []
-    for score in (lambda: score_completions(policy, *batch)[0], lambda: _plainly(policy, *batch)[0]):
-        policy.zero_grad()
-        (score() * weights).sum().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None]))
-    assert gradients[1].norm() > 0
-    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+    (score_completions(policy, *batch)[0] * weights).sum().backward()
+    (_plainly(plain, *batch)[0] * weights).sum().backward()
+    ours, theirs = _gradients(policy), _gradients(plain)
+    assert theirs.norm() > 0
+    assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_a_completion_that_comes_again_is_computed_once_with_the_same_values_and_gradients(policy, monkeypatch) -> None:
+def test_a_completion_that_comes_again_is_computed_once_with_the_same_values_and_gradients(
+    policy, plain, monkeypatch
+) -> None:
     rows = [0, 0, 1, 0, 1, 2]
     prompts, prompt_mask, ids, mask = _batch(rows, [6] * len(rows))
     for row, same in ((1, 0), (3, 0), (4, 2), (5, 0)):  # row 5 says what row 0 says, behind another prompt
         ids[row], mask[row] = ids[same], mask[same]
     ids[3, 5], mask[3, 5] = 7, 0  # padding is no difference, but a shorter completion is
     computed = []
-    suffix = scoring._suffix
-    monkeypatch.setattr(scoring, "_suffix", lambda *args: computed.append(len(args[5])) or suffix(*args))
+    inner = scoring._head
+    monkeypatch.setattr(scoring, "_head", lambda base, *args: computed.append(len(args[1])) or inner(base, *args))
     weights = torch.randn(len(rows), 6, generator=torch.Generator().manual_seed(1))
     found = []
-    for score in (score_completions, _plainly):
-        policy.zero_grad()
-        logps = score(policy, prompts, prompt_mask, ids, mask)[0]
+    for model, score in ((policy, score_completions), (plain, _plainly)):
+        logps = score(model, prompts, prompt_mask, ids, mask)[0]
         (logps * weights).sum().backward()
-        found.append((logps.detach(), [p.grad.clone() for p in policy.parameters() if p.grad is not None]))
-    assert sum(computed) == 4  # rows 0, 2, 3 and 5
-    torch.testing.assert_close(found[0][0], found[1][0], atol=2e-5, rtol=0)
-    for ours, plain in zip(found[0][1], found[1][1], strict=True):
-        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+        found.append((logps.detach(), _gradients(model)))
+    assert sum(computed) == 6 + 6 + 5 + 6  # rows 0, 2, 3 and 5
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
 
 
-def test_a_one_token_prompt_needs_no_cache(policy) -> None:
+def test_a_fresh_adapter_and_no_adapter_are_scored_alike(policy, plain) -> None:
+    batch = _batch(ROWS, LENGTHS)
+    for model in (policy, plain):
+        with model.disable_adapter(), torch.no_grad():
+            model.off = (score_completions if model is policy else _plainly)(model, *batch)[0]
+    torch.testing.assert_close(policy.off, plain.off, atol=1e-5, rtol=0)
+    for model in (policy, plain):
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.data = torch.zeros_like(weight)
+    on = score_completions(policy, *batch)[0].detach()
+    torch.testing.assert_close(on, policy.off, atol=1e-6, rtol=0)
+
+
+def test_a_one_token_prompt_needs_no_cache(policy, plain) -> None:
     prompts, mask = torch.tensor([[7], [7]]), torch.ones(2, 1, dtype=torch.long)
     ids, ids_mask = torch.tensor([[8, 9], [10, 11]]), torch.ones(2, 2, dtype=torch.long)
     logps, _ = score_completions(policy, prompts, mask, ids, ids_mask)
-    torch.testing.assert_close(logps, _plainly(policy, prompts, mask, ids, ids_mask)[0], atol=2e-5, rtol=0)
+    torch.testing.assert_close(logps, _plainly(plain, prompts, mask, ids, ids_mask)[0], atol=1e-5, rtol=0)
 
 
-def test_rows_without_a_token_score_nothing_and_break_nothing(policy) -> None:
+def test_rows_without_a_token_score_nothing_and_break_nothing(policy, plain) -> None:
     prompts, prompt_mask, ids, mask = _batch([0, 1], [4, 4])
     mask[1] = 0  # a completion masked out whole
     logps, _ = score_completions(policy, prompts, prompt_mask, ids, mask)
     assert torch.equal(logps[1], torch.zeros(4))
-    torch.testing.assert_close(logps, _plainly(policy, prompts, prompt_mask, ids, mask)[0], atol=2e-5, rtol=0)
+    torch.testing.assert_close(logps, _plainly(plain, prompts, prompt_mask, ids, mask)[0], atol=1e-5, rtol=0)
 
 
-def test_label_scores_are_those_of_the_full_logits(policy) -> None:
+def test_label_scores_are_those_of_the_full_logits(policy, plain) -> None:
     ids = torch.randint(5, 400, (3, 15), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(ids)
     mask[1, 10:] = 0
     labels = ids.masked_fill(mask == 0, -100)
     labels[:, :6] = -100
-    logps = torch.log_softmax(policy(input_ids=ids, attention_mask=mask).logits[:, :-1].float(), -1)
+    logps = torch.log_softmax(plain(input_ids=ids, attention_mask=mask).logits[:, :-1].float(), -1)
     wanted = labels[:, 1:] != -100
     expected = logps.gather(-1, labels[:, 1:].clamp(min=0).unsqueeze(-1)).squeeze(-1)[wanted]
-    torch.testing.assert_close(score_labels(policy, ids, mask, labels), expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(score_labels(policy, ids, mask, labels), expected, atol=1e-5, rtol=0)
 
 
 def test_a_batch_of_long_rows_is_computed_in_parts_with_the_same_gradient(policy, monkeypatch) -> None:
-    from radiograd.train import scoring
-
     ids = torch.randint(5, 400, (5, 15), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(ids)
     gradients = []
@@ -131,34 +162,37 @@ def test_a_batch_of_long_rows_is_computed_in_parts_with_the_same_gradient(policy
         monkeypatch.setattr(scoring, "_KEPT_TOKENS", kept)
         policy.zero_grad()
         (score_labels(policy, ids, mask, ids) ** 2).sum().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None]))
+        gradients.append(_gradients(policy))
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-4, rtol=1e-4)
 
 
 def test_many_positions_go_through_the_head_in_blocks_with_the_same_result(policy, monkeypatch) -> None:
-    from radiograd.train import scoring
-
     batch = _batch(ROWS, LENGTHS)
     whole = score_completions(policy, *batch)[0]
     monkeypatch.setattr(scoring, "_HEAD_CHUNK", 7)
+    monkeypatch.setattr(head, "_BLOCK", 7)
+    monkeypatch.setattr(head, "_SLICE", 3)
     torch.testing.assert_close(score_completions(policy, *batch)[0], whole, atol=1e-6, rtol=0)
 
 
-def test_a_model_that_drops_its_cache_is_scored_row_by_row_and_the_log_says_so(policy, caplog, monkeypatch) -> None:
+def test_with_gradient_checkpointing_the_numbers_stay_and_a_lost_cache_is_said(
+    policy, plain, caplog, monkeypatch, request
+) -> None:
     monkeypatch.setattr(scoring, "_SAID", set())
     policy.gradient_checkpointing_enable()
     batch = _batch(ROWS, LENGTHS)
     found = []
-    for score in (score_completions, _plainly):
-        policy.zero_grad()
-        logps = score(policy, *batch)[0]
+    for model, score in ((policy, score_completions), (plain, _plainly)):
+        logps = score(model, *batch)[0]
         logps.sum().backward()
-        found.append((logps.detach(), [p.grad.clone() for p in policy.parameters() if p.grad is not None]))
-    torch.testing.assert_close(found[0][0], found[1][0], atol=2e-5, rtol=0)
-    for ours, plain in zip(found[0][1], found[1][1], strict=True):
-        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
-    (said,) = [record for record in caplog.records if record.name == "radiograd.train.scoring"]
-    assert "prompts are not shared" in said.getMessage()
+        found.append((logps.detach(), _gradients(model)))
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
+    said = [record.getMessage() for record in caplog.records if record.name == "radiograd.train.scoring"]
+    if "packed" in request.node.name:
+        assert not said
+    else:
+        assert "prompts are not shared" in said[0]
 
 
 def test_one_long_row_goes_alone_when_its_padding_costs_more_than_a_pass() -> None:

@@ -13,8 +13,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from radiograd import models
+import torch
+
+from radiograd import attention, models, packing
 from radiograd.errors import ModelError
+from radiograd.train import head
 
 log = logging.getLogger(__name__)
 _SAID: set[str] = set()
@@ -42,7 +45,7 @@ def attach_scoring(model: Any) -> None:
             return _score(base, **score)
 
     base.forward = forward
-    models.free_adapter_inputs(base)
+    models.prepare_adapters(base)
 
 
 def score_labels(model: Any, input_ids_B_T: Any, attention_mask_B_T: Any, labels_B_T: Any) -> Any:
@@ -76,35 +79,97 @@ def _score(base: Any, kind: str, **arguments: Any) -> Any:
 
 
 def _labels(base: Any, ids: Any, mask: Any, labels: Any) -> Any:
-    import torch
     from torch.utils.checkpoint import checkpoint
 
-    def states(ids: Any, mask: Any) -> Any:
-        return base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
-
-    rows = max(1, _KEPT_TOKENS // ids.shape[1]) if ids.device.type == "cpu" else len(ids)
-    if rows >= len(ids):
-        hidden = states(ids, mask)
-    else:  # a batch of long rows is computed in parts, and each part once more on the way back
-        parts = zip(ids.split(rows), mask.split(rows), strict=True)
-        hidden = torch.cat([checkpoint(states, *part, use_reentrant=False) for part in parts])
     wanted = labels[:, 1:] != -100
-    return _head(base, hidden[wanted], labels[:, 1:][wanted])[0]
+    targets = labels[:, 1:][wanted]
+    parts = [part for part in _parts(mask.sum(-1).tolist(), ids.device.type) if part]
+    states = _packed_states if _packs(base) else _padded_states
+    if len(parts) == 1:
+        hidden = states(base, ids, mask, wanted)
+    else:  # a batch of many tokens is computed in parts, and each part once more on the way back
+        hidden = torch.cat(
+            [
+                checkpoint(states, base, ids[p], mask[p], wanted[p], use_reentrant=False, preserve_rng_state=False)
+                for p in parts
+            ]
+        )
+    return _head(base, hidden, targets)[0]
+
+
+def _parts(lengths: Sequence[int], device: str) -> list[slice]:
+    """Consecutive rows whose activations are kept at a time."""
+    parts, first, tokens = [], 0, 0
+    for row, length in enumerate(lengths):
+        if device == "cpu" and row > first and tokens + length > _KEPT_TOKENS:
+            parts.append(slice(first, row))
+            first, tokens = row, 0
+        tokens += length
+    return [*parts, slice(first, len(lengths))]
+
+
+def _padded_states(base: Any, ids: Any, mask: Any, wanted: Any) -> Any:
+    return base.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1][wanted]
+
+
+def _packed_states(base: Any, ids: Any, mask: Any, wanted: Any) -> Any:
+    packed = packing.pack(_texts(ids, mask), [], [])
+    places = (mask.cumsum(-1) - 1)[:, :-1] + (mask.sum(-1).cumsum(-1) - mask.sum(-1))[:, None]
+    return _row(base, packing.to_device(packed, ids.device))[places[wanted]]
+
+
+def _texts(ids_B_T: Any, mask_B_T: Any) -> list[list[int]]:
+    return [row[seen].tolist() for row, seen in zip(ids_B_T, mask_B_T.bool(), strict=True)]
+
+
+def _packs(base: Any) -> bool:
+    """Whether the attention of ``base`` can keep several texts of one row apart."""
+    return bool(base.config.get_text_config()._attn_implementation == attention.NAME)
+
+
+def _row(base: Any, packed: packing.Packed) -> Any:
+    """Hidden states of a packed row: (N, D)."""
+    return base.base_model(
+        input_ids=packed.ids,
+        position_ids=packed.positions,
+        attention_mask=torch.zeros(1, 1, 1, 1, device=packed.ids.device),  # not looked at; keeps a mask from being made
+        use_cache=False,
+        packed=packed,
+    ).last_hidden_state[0]
 
 
 def _completions(base: Any, prompts: Any, prompt_mask: Any, ids: Any, mask: Any, temperature: float) -> Any:
-    import torch
-
     first, inverse = _unique_rows(prompts, prompt_mask)
     kept, again = _unique_completions(inverse, ids, mask)
     inverse, ids, mask = inverse[kept], ids[kept], mask[kept]
-    prefilled = _prefill(base, prompts[first], prompt_mask[first])
+    way = _packed_completions if _packs(base) else _cached_completions
+    logps, entropies = way(base, prompts[first], prompt_mask[first], inverse, ids, mask, temperature)
+    return logps[again], entropies[again]
+
+
+def _packed_completions(
+    base: Any, prompts: Any, prompt_mask: Any, inverse: Any, ids: Any, mask: Any, temperature: float
+) -> tuple[Any, Any]:
+    """Every distinct token once, in one row without padding (see :mod:`radiograd.packing`)."""
+    packed = packing.pack(_texts(prompts, prompt_mask), _texts(ids, mask), inverse.tolist())
+    packed = packing.to_device(packed, ids.device)
+    logps = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    row, column = mask.bool().nonzero(as_tuple=True)
+    if not len(row):
+        return logps, torch.zeros_like(logps)
+    hidden = _row(base, packed)[packed.hidden_B_T[row, column]]
+    values, entropy = _head(base, hidden, ids[row, column], temperature)
+    return logps.index_put((row, column), values), torch.zeros_like(logps).index_put((row, column), entropy)
+
+
+def _cached_completions(
+    base: Any, prompts: Any, prompt_mask: Any, inverse: Any, ids: Any, mask: Any, temperature: float
+) -> tuple[Any, Any]:
+    """A prompt's keys and values once, repeated for its completions: for models whose attention is not ours."""
+    prefilled = _prefill(base, prompts, prompt_mask)
     if prefilled is None:
         _say_once(base, "keeps no key/value cache while training (gradient checkpointing?); prompts are not shared")
-        logps, entropies = _whole_rows(
-            base, prompts[first][inverse], prompt_mask[first][inverse], ids, mask, temperature
-        )
-        return logps[again], entropies[again]
+        return _whole_rows(base, prompts[inverse], prompt_mask[inverse], ids, mask, temperature)
     cache, prompts, prompt_mask = prefilled
     logps = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
     entropies = torch.zeros_like(logps)
@@ -120,13 +185,11 @@ def _completions(base: Any, prompts: Any, prompt_mask: Any, ids: Any, mask: Any,
         row, column = wanted.nonzero(as_tuple=True)
         logps = logps.index_put((index[row], column), values)
         entropies = entropies.index_put((index[row], column), entropy)
-    return logps[again], entropies[again]
+    return logps, entropies
 
 
 def _unique_rows(prompts: Any, mask: Any) -> tuple[Any, Any]:
     """First row of each distinct prompt, and for every row the number of its prompt."""
-    import torch
-
     keys = [tuple(p[m.bool()].tolist()) for p, m in zip(prompts, mask, strict=True)]
     numbers: dict[tuple[int, ...], int] = {}
     first = []
@@ -140,8 +203,6 @@ def _unique_rows(prompts: Any, mask: Any) -> tuple[Any, Any]:
 
 def _unique_completions(prompt_B: Any, ids_B_T: Any, mask_B_T: Any) -> tuple[Any, Any]:
     """First row of each distinct (prompt, completion), and for every row its place among those."""
-    import torch
-
     numbers: dict[tuple[int, ...], int] = {}
     first, place = [], []
     for row, (prompt, ids, mask) in enumerate(zip(prompt_B.tolist(), ids_B_T, mask_B_T.bool(), strict=True)):
@@ -155,8 +216,6 @@ def _unique_completions(prompt_B: Any, ids_B_T: Any, mask_B_T: Any) -> tuple[Any
 
 def _whole_rows(base: Any, prompts: Any, prompt_mask: Any, ids: Any, mask: Any, temperature: float) -> tuple[Any, Any]:
     """The same without a shared prompt: every row whole, the LM head still on completion positions only."""
-    import torch
-
     whole, attention = torch.cat([prompts, ids], 1), torch.cat([prompt_mask, mask], 1)
     positions = (attention.cumsum(-1) - 1).clamp(min=0)
     hidden = base.base_model(
@@ -198,8 +257,6 @@ def _prefill(base: Any, prompts: Any, mask: Any) -> tuple[Any, Any, Any] | None:
 
 def _suffix(base: Any, cache: Any, prompts: Any, prompt_mask: Any, inverse: Any, ids: Any, mask: Any) -> Any:
     """Hidden states that predict each completion token: (rows, T, D)."""
-    import torch
-
     prompt_rows = prompt_mask[inverse]
     ids = torch.cat([prompts[inverse, -1:], ids[:, :-1]], dim=1)
     attention = torch.cat([prompt_rows, mask[:, :-1]], dim=1)
@@ -226,13 +283,17 @@ def _select(cache: Any, rows: Any, config: Any) -> Any:
 
 def _head(base: Any, hidden_N_D: Any, targets_N: Any, temperature: float = 1.0) -> tuple[Any, Any]:
     """Log-probability of each target and entropy at its position, (N,) each, in float32."""
-    import torch
     from torch.utils.checkpoint import checkpoint
 
-    head = base.get_output_embeddings()
+    layer = base.get_output_embeddings()
+    config = base.config.get_text_config()
+    plain = type(layer) is torch.nn.Linear and layer.bias is None and not layer.weight.requires_grad
+    if plain and not getattr(config, "final_logit_softcapping", None):
+        factor = float(_finish(base, torch.ones(1, dtype=torch.float64))) / temperature
+        return head.frozen_logps(hidden_N_D, layer.weight, targets_N, factor)
 
     def block(hidden: Any, targets: Any) -> tuple[Any, Any]:
-        logps = torch.log_softmax(_finish(base, head(hidden).float()) / temperature, dim=-1)
+        logps = torch.log_softmax(_finish(base, layer(hidden).float()) / temperature, dim=-1)
         with torch.no_grad():
             entropy = -(logps.exp() * logps).sum(-1)
         return logps.gather(-1, targets.unsqueeze(-1)).squeeze(-1), entropy
@@ -249,8 +310,6 @@ def _head(base: Any, hidden_N_D: Any, targets_N: Any, temperature: float = 1.0) 
 
 def _finish(base: Any, logits: Any) -> Any:
     """What some families do to their logits after the head: scale them (Cohere, Granite) or cap them (Gemma 2)."""
-    import torch
-
     config = base.config.get_text_config()
     logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
@@ -259,8 +318,6 @@ def _finish(base: Any, logits: Any) -> Any:
 
 def check_head(base: Any) -> None:
     """ModelError when the logits scored here are not those the model samples from (an unknown scaling, say)."""
-    import torch
-
     ids = torch.arange(1, 9, device=base.device).unsqueeze(0)
     with torch.no_grad(), models.precision(base):
         hidden = base.base_model(input_ids=ids, use_cache=False).last_hidden_state
