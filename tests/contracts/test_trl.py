@@ -29,6 +29,7 @@ PINNED: dict[tuple[type, str], str] = {
         "image_position_ids=None)"
     ),
     (GRPOTrainer, "_compute_loss"): "(self, model, inputs)",
+    (GRPOTrainer, "_prepare_inputs"): "(self, generation_batch)",
     (SFTTrainer, "compute_loss"): "(self, model, inputs, return_outputs=False, num_items_in_batch=None)",
     (SFTTrainer, "get_batch_samples"): "(self, epoch_iterator, num_batches, device)",
 }

@@ -311,6 +311,13 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(sharp_model: Path, t
     assert losses[2] == pytest.approx(losses[0], abs=1e-4)
 
 
+def test_micro_batches_hold_whole_groups(sharp_model: Path, tmp_path: Path) -> None:
+    _, records, _ = _recorded(_run(tmp_path, sharp_model, rollouts=1, micro_batch=4))
+    assert len(records) == 2 * 3
+    for record in records:
+        assert all(torch.equal(row, record["prompt_ids"][0]) for row in record["prompt_ids"])
+
+
 class Stock(grpo.PolicyTrainer):
     """TRL's own log-probabilities: every row whole, every row computed."""
 

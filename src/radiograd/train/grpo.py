@@ -8,6 +8,7 @@ the rollout buffer, the optimiser loop. Overridden private methods are pinned by
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,12 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, unsplit_pixel_values_by_grid
 
 from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.decoding import decode
+from radiograd.errors import ConfigError
 from radiograd.prompts import Prompter, alignable
 from radiograd.rewards import CombinedReward, build_reward
 from radiograd.rl.advantages import dead_groups, group_normalised
@@ -88,10 +91,26 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
         self._live: Any = None
+        self._buffered_inputs: Any = None
         self._fill: Any = None
         self._old_is_first = False
         super().__init__(reward_funcs=[self._reward], **kwargs)
         scoring.attach_scoring(self.accelerator.unwrap_model(self.model))
+
+    # -- the rollout and its micro-batches
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """TRL's, but for its shuffling: the rows of a group stay together, so that a micro-batch pays for few prompts.
+
+        An update takes all micro-batches of a rollout; their order changes nothing.
+        """
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        parts = self.args.steps_per_generation
+        if self._buffered_inputs is None or self._step % (parts * self.num_iterations) == 0:
+            rollout = split_pixel_values_by_grid(self._generate_and_score_completions(generation_batch))
+            self._buffered_inputs = [unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(rollout, parts)]
+        return self._buffered_inputs[self._step % parts]
 
     # -- sampling
 
@@ -245,6 +264,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _score_live(self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int) -> tuple[Any, Any]:
         """Score only rows that carry a gradient; the others keep their old log-probabilities, a ratio of exactly 1."""
         rows = self._live.nonzero().squeeze(-1)
+        if not len(rows) and self.accelerator.num_processes > 1:
+            rows = rows.new_zeros(1)  # the other processes wait for this one's pass
         shape = (len(input_ids), logits_to_keep)
         fill = self._fill if self._fill is not None else torch.zeros(shape, device=input_ids.device)
         if not len(rows):
@@ -293,9 +314,19 @@ def _groups(prompts: list[list[int]], size: int) -> tuple[list[list[int]], int]:
 
 
 def arguments(config: RunConfig, folder: Path) -> Any:
-    """TRL's arguments for the alignment of ``config``; checkpoints go into ``folder``."""
+    """TRL's arguments for the alignment of ``config``; checkpoints go into ``folder``.
+
+    Processes share the prompts of a rollout. Raises ConfigError when their micro-batches do not divide it.
+    """
     align = config.align
-    accumulation = align.prompts * align.group_size // align.micro_batch
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate counts them
+    rows = align.prompts * align.group_size
+    if rows % (align.micro_batch * processes):
+        raise ConfigError(
+            f"align.prompts x align.group_size = {rows} completions are not a multiple of align.micro_batch "
+            f"{align.micro_batch} x {processes} processes; set align.micro_batch={rows // processes} or less"
+        )
+    accumulation = rows // (align.micro_batch * processes)
     steps = align.rollouts * align.updates_per_rollout
     return TRLConfig(
         **settings.common(config, folder),

@@ -1,0 +1,80 @@
+"""Two processes do what one does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.train.test_grpo import sharp_model  # noqa: F401
+
+from radiograd.config import RunConfig
+from radiograd.errors import ConfigError
+from radiograd.runs import read_jsonl
+from radiograd.train import grpo
+
+ROOT = Path(__file__).parents[2]
+
+
+def _train(folder: Path, model: Path, processes: int, micro_batch: int, *settings: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.train.replay", str(folder), str(model), str(micro_batch), *settings]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        {**shared, "WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        if processes > 1
+        else shared
+        for rank in range(processes)
+    ]
+    started = [
+        subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for env in ranks
+    ]
+    said = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * processes, "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    ("beta", "reward"),
+    [("0.5", "share_of_e"), ("0.0", "the_same_for_half_the_studies")],  # the second: one process may have no live row
+)
+def test_two_processes_train_what_one_trains(
+    sharp_model: Path,  # noqa: F811
+    tmp_path: Path,
+    beta: str,
+    reward: str,
+) -> None:
+    for processes, micro_batch in ((1, 16), (2, 4)):
+        _train(tmp_path / str(processes), sharp_model, processes, micro_batch, beta, reward)
+    found = [
+        (
+            list(read_jsonl(tmp_path / str(processes) / "metrics.jsonl")),
+            load_file(str(tmp_path / str(processes) / "align" / "adapter" / "adapter_model.safetensors")),
+            list(read_jsonl(tmp_path / str(processes) / "rollouts" / "step_000000.jsonl")),
+        )
+        for processes in (1, 2)
+    ]
+    (one, weights, rollout), (two, others, split) = found
+    assert len(one) == len(two) == 6
+    for name in ("loss", "grad_norm", "reward/total", "dead_groups", "kl"):
+        for here, there in zip(two, one, strict=True):
+            assert (name in here) == (name in there)
+            assert here.get(name, 0.0) == pytest.approx(there.get(name, 0.0), abs=1e-4, rel=1e-4), name
+    assert any(row["grad_norm"] > 0 for row in one)
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, atol=1e-5, rtol=1e-4)
+    assert split == rollout
+
+
+def test_processes_that_cannot_share_a_rollout_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    config = RunConfig.model_validate({"model": {"device": "cpu"}, "align": {"micro_batch": 8}})
+    with pytest.raises(ConfigError, match=r"32 completions are not a multiple of align\.micro_batch 8 x 3 processes"):
+        grpo.arguments(config, tmp_path)
