@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from radiograd import models
+from radiograd import attention, models
 from radiograd.config import ModelConfig
 from radiograd.decoding import decode
 
@@ -157,3 +158,67 @@ def test_the_head_sees_one_block_of_rows_and_is_left_as_it_was(model) -> None:
         del head.forward
     assert seen == [True, True]
     assert not head._forward_pre_hooks
+
+
+FAMILIES = {
+    "llama": {},
+    "mistral": {"sliding_window": None},
+    "qwen2": {},
+    "qwen3": {"head_dim": 8},
+    "smollm3": {"no_rope_layer_interval": 2, "pad_token_id": PAD},
+}
+
+
+def _family(name: str, **more: object):
+    config = AutoConfig.for_model(
+        name,
+        **{
+            "vocab_size": 300,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 256,
+            **FAMILIES[name],
+            **more,
+        },
+    )
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.set_attn_implementation(attention.choose(name))
+    for weight in model.parameters():
+        if weight.dim() == 2:
+            weight.data *= 6
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_that_are_kept_once_give_the_samples_of_prompts_that_are_repeated(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows leave one by one, whole prompts leave, and answers outgrow the room of the cache."""
+    model = _family(family)
+    assert family in attention.SERVED
+    assert attention.keeps_apart(model.config)
+    ends = list(range(0, 300, 40))
+    sampled = {}
+    for kept_once in (True, False):
+        monkeypatch.setattr(attention, "keeps_apart", lambda config, way=kept_once: way)
+        torch.manual_seed(4)
+        sampled[kept_once] = decode(model, PROMPTS, repeats=5, max_new_tokens=80, eos=ends, pad=PAD, temperature=1.0)
+    assert sampled[True] == sampled[False]
+    lengths = {len(row) for row in sampled[True]}
+    assert len(lengths) > 5
+    assert max(lengths) > 40
+
+
+def test_every_served_family_is_tried() -> None:
+    assert set(FAMILIES) == attention.SERVED
+
+
+def test_a_model_with_a_window_repeats_its_prompts() -> None:
+    windowed = _family("mistral", sliding_window=6)
+    assert not attention.keeps_apart(windowed.config)
+    assert _greedy(windowed, PROMPTS, repeats=2)[::2] == [_alone(windowed, prompt) for prompt in PROMPTS]
+    assert not attention.keeps_apart(_family("llama", attention_dropout=0.1).config)

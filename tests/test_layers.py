@@ -16,6 +16,7 @@ ROOT = Path(radiograd.__file__).parent
 FLOORS = (
     {"errors", "types"},
     {"packing", "adapters"},
+    {"prompt_cache"},
     {
         "naming",
         "config",
@@ -133,6 +134,7 @@ LIGHT_MODULES = (
     "radiograd.models",
     "radiograd.packing",
     "radiograd.probes",
+    "radiograd.prompt_cache",
     "radiograd.prompts",
     "radiograd.report",
     "radiograd.report.cases",

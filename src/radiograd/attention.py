@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from radiograd import packing
+from radiograd.prompt_cache import PromptCache
 
 NAME = "radiograd_grouped"
 SERVED = frozenset({"llama", "mistral", "qwen2", "qwen3", "smollm3"})
@@ -28,6 +29,14 @@ def choose(model_type: str) -> str:
     return NAME
 
 
+def keeps_apart(config: Any) -> bool:
+    """Whether several texts can share a row of a model so configured: with our attention, and every token seeing all
+    tokens of its text before it (no sliding window, no dropout of attention)."""
+    layers = getattr(config, "layer_types", None)
+    window = any(kind != "full_attention" for kind in layers) if layers else getattr(config, "sliding_window", None)
+    return bool(config._attn_implementation == NAME and not window and not getattr(config, "attention_dropout", 0.0))
+
+
 def grouped(
     module: Any,
     query: Any,
@@ -37,21 +46,24 @@ def grouped(
     scaling: float | None = None,
     dropout: float = 0.0,
     packed: packing.Packed | None = None,
+    cached: PromptCache | None = None,
     **_: Any,
 ) -> tuple[Any, None]:
     """Softmax(query key^T * scaling + mask) value, as transformers calls it.
 
     query (B, Hq, T, D); key and value (B, Hk, L, D) with Hq a multiple of Hk; mask (B, 1, T, L), additive. Returns
-    (B, T, Hq, D) and no weights.
+    (B, T, Hq, D) and no weights. ``packed``: the row holds several texts. ``cached``: each row is one token behind a
+    prompt that is kept there.
     """
     import torch
 
-    if packed is not None:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return packing.attend(query, key, value, packed, scale), None
     batch, heads, length, width = query.shape
     shared = key.shape[1]
     scale = width**-0.5 if scaling is None else scaling
+    if packed is not None:
+        return packing.attend(query, key, value, packed, scale), None
+    if cached is not None:
+        return cached.attend(module.layer_idx, query, key, value, scale), None
     rows = query.reshape(batch, shared, heads // shared * length, width)
     scores = torch.matmul(rows, key.transpose(2, 3)) * scale
     if attention_mask is not None:

@@ -1,7 +1,8 @@
 """Batched decoding that pays for a prompt once and lets finished rows go.
 
-A group's prompt is prefilled once and its key/value cache repeated; rows that have written their end token leave the
-batch, so the longest answer no longer holds up the others. Exact: the same tokens as decoding every row to the end.
+A group's prompt is read once and its keys and values are kept once, where attention is ours, else repeated; rows that
+have written their end token leave the batch, so the longest answer no longer holds up the others. Exact: the same
+tokens as decoding every row to the end.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from radiograd import adapters, models
+from radiograd import adapters, attention, models, packing
+from radiograd.prompt_cache import PromptCache
 
 
 def decode(
@@ -26,33 +28,19 @@ def decode(
     """New tokens for each prompt, ``repeats`` rows a prompt in order, end token included when written.
 
     ``temperature`` None is greedy; else plain sampling from softmax(logits / temperature) with torch's global
-    generator, whose state a checkpoint keeps. Left padding; positions count real tokens only.
+    generator, whose state a checkpoint keeps. Positions count real tokens only.
     """
     import torch
-    from transformers import DynamicCache
 
     device = model.device
-    longest = max(len(p) for p in prompts)
-    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
     ends = torch.tensor(sorted(set(eos)), device=device)
     rows = torch.arange(len(prompts) * repeats, device=device)
     out: list[list[int]] = [[] for _ in range(len(prompts) * repeats)]
+    shares = repeats > 1 and attention.keeps_apart(model.config.get_text_config())
+    kind = _PackedRows if shares else _PaddedRows  # behind a prompt of its own a row is cheaper in one piece
     with torch.inference_mode(), models.precision(model), adapters.unchanging(), _contiguous_head(model):
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        result = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=DynamicCache(config=model.config.get_text_config()),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache, logits = result.past_key_values, result.logits[:, -1]
-        if repeats > 1:
-            cache.batch_repeat_interleave(repeats)
-            logits, mask = logits.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0)
-        position = mask.sum(-1, keepdim=True)
+        state = kind(model, prompts, repeats, pad)
+        logits = state.logits
         for step in range(max_new_tokens):
             token = _pick(logits.float(), temperature)
             for row, value in zip(rows.tolist(), token.tolist(), strict=True):
@@ -62,18 +50,94 @@ def decode(
                 break
             if not bool(going.all()):
                 keep = going.nonzero().squeeze(-1)
-                cache.batch_select_indices(keep)
-                rows, token, mask, position = rows[keep], token[keep], mask[keep], position[keep]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            result = model(
-                input_ids=token.unsqueeze(-1),
-                attention_mask=mask,
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache, logits, position = result.past_key_values, result.logits[:, -1], position + 1
+                state.keep(keep)
+                rows, token = rows[keep], token[keep]
+            logits = state.next(token)
     return out
+
+
+class _PackedRows:
+    """Rows behind prompts that are read as one row without padding and kept once each."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], repeats: int, pad: int) -> None:
+        import torch
+
+        self.model = model
+        packed = packing.to_device(packing.pack(prompts, [], []), model.device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+        self.cache = PromptCache(packed)
+        logits = self._run(packed.ids, packed.positions, packed=packed, logits_to_keep=lengths.cumsum(0) - 1)[0]
+        self.cache.begin(repeats)
+        self.logits = logits.repeat_interleave(repeats, 0)
+        self.position = lengths.repeat_interleave(repeats, 0).unsqueeze(-1)
+
+    def keep(self, rows: Any) -> None:
+        self.cache.keep(rows)
+        self.position = self.position[rows]
+
+    def next(self, token: Any) -> Any:
+        """Logits (B, V) behind one more token (B,) of each row."""
+        self.cache.next_token()
+        logits = self._run(token.unsqueeze(-1), self.position, cached=self.cache)
+        self.position = self.position + 1
+        return logits[:, -1]
+
+    def _run(self, ids: Any, positions: Any, **settings: Any) -> Any:
+        import torch
+
+        return self.model(
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=torch.zeros(1, 1, 1, 1, device=ids.device),  # not looked at; keeps a mask from being made
+            past_key_values=self.cache,
+            use_cache=True,
+            **settings,
+        ).logits
+
+
+class _PaddedRows:
+    """The same for any model: prompts padded on the left, their cache repeated for every row."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], repeats: int, pad: int) -> None:
+        import torch
+        from transformers import DynamicCache
+
+        longest = max(len(p) for p in prompts)
+        ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+        self.model, self.mask = model, mask
+        self.cache = DynamicCache(config=model.config.get_text_config())
+        logits = self._run(ids, (mask.cumsum(-1) - 1).clamp(min=0), logits_to_keep=1)
+        if repeats > 1:
+            self.cache.batch_repeat_interleave(repeats)
+        self.logits = logits[:, -1].repeat_interleave(repeats, 0)
+        self.mask = mask.repeat_interleave(repeats, 0)
+        self.position = self.mask.sum(-1, keepdim=True)
+
+    def keep(self, rows: Any) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask, self.position = self.mask[rows], self.position[rows]
+
+    def next(self, token: Any) -> Any:
+        """Logits (B, V) behind one more token (B,) of each row."""
+        import torch
+
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+        logits = self._run(token.unsqueeze(-1), self.position)
+        self.position = self.position + 1
+        return logits[:, -1]
+
+    def _run(self, ids: Any, positions: Any, **settings: Any) -> Any:
+        result = self.model(
+            input_ids=ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            **settings,
+        )
+        self.cache = result.past_key_values
+        return result.logits
 
 
 @contextmanager

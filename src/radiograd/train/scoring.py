@@ -124,7 +124,7 @@ def _texts(ids_B_T: Any, mask_B_T: Any) -> list[list[int]]:
 
 def _packs(base: Any) -> bool:
     """Whether the attention of ``base`` can keep several texts of one row apart."""
-    return bool(base.config.get_text_config()._attn_implementation == attention.NAME)
+    return attention.keeps_apart(base.config.get_text_config())
 
 
 def _row(base: Any, packed: packing.Packed) -> Any:
