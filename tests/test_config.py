@@ -294,7 +294,7 @@ def others(value: Any) -> list[Any]:
         return [3, "text"]
     if isinstance(value, (list, dict)):
         return [value[:-1] if value else [], {"study_id": "accession"}]
-    return ["other", "float32", "cpu", "sequence_sum", "mean", "text"]
+    return ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
 
 
 DEFAULTS = RunConfig().model_dump(mode="json")

@@ -125,6 +125,20 @@ class SFTConfig(Section):
         return self
 
 
+class SamplerConfig(Section):
+    """Who writes the completions of a rollout."""
+
+    engine: Literal["builtin", "vllm", "vllm_server"] = "builtin"
+    """builtin (the policy itself), vllm (in the training process, on its GPU), vllm_server (one that reads the same
+    disk). vLLM gets the adapter alone and caches shared prompts; log-probabilities are computed here all the same."""
+    url: str = Field(default="http://127.0.0.1:8000", pattern=r"^https?://")
+    """Address of the server. Prompts go there: for text that may not leave the building, one in the building."""
+    gpu_memory: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of the GPU's memory that vLLM in the training process takes."""
+    timeout_s: float = Field(default=600.0, gt=0.0)
+    """Longest wait for the completions of a rollout."""
+
+
 class GRPOConfig(Section):
     """Group-relative policy optimisation (arXiv:2402.03300) from the SFT policy."""
 
@@ -147,6 +161,7 @@ class GRPOConfig(Section):
     """Clip half-width of the probability ratio."""
     temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature. No top-p or top-k: they bias the log-probabilities."""
+    sampler: SamplerConfig = SamplerConfig()
     max_new_tokens: Positive = 64
     micro_batch: Positive = 32
     """Completions per forward pass; prompts * group_size must be a multiple."""

@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 from trl import GRPOTrainer
 
 from radiograd import models
-from radiograd.config import ModelConfig, RunConfig
+from radiograd.config import RunConfig
 from radiograd.errors import DataError
 from radiograd.prompts import Prompter
 from radiograd.rewards import build_reward
@@ -105,17 +105,6 @@ def _plain_logps(model: Any, inputs: dict[str, Any], temperature: float) -> torc
     start = inputs["prompt_ids"].shape[1] - 1
     logps = torch.log_softmax(logits[:, start:-1].float() / temperature, -1)
     return logps.gather(-1, inputs["completion_ids"].unsqueeze(-1)).squeeze(-1) * inputs["completion_mask"]
-
-
-@pytest.fixture(scope="module")
-def sharp_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with logits large enough that its text varies and can be steered."""
-    folder = tmp_path_factory.mktemp("sharp")
-    model = models.load_policy(ModelConfig(name=str(tiny_model), dtype="float32", device="cpu"))
-    model.get_input_embeddings().weight.data *= 8
-    model.save_pretrained(str(folder))
-    models.load_tokenizer(ModelConfig(name=str(tiny_model))).save_pretrained(str(folder))
-    return folder
 
 
 def _run(folder: Path, model: Path, **align: object) -> Run:

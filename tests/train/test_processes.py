@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.train.test_grpo import sharp_model  # noqa: F401
 
 from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
@@ -46,7 +45,7 @@ def _train(folder: Path, model: Path, processes: int, micro_batch: int, *setting
     [("0.5", "share_of_e"), ("0.0", "the_same_for_half_the_studies")],  # the second: one process may have no live row
 )
 def test_two_processes_train_what_one_trains(
-    sharp_model: Path,  # noqa: F811
+    sharp_model: Path,
     tmp_path: Path,
     beta: str,
     reward: str,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,12 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, uns
 
 from radiograd import models
 from radiograd.config import RunConfig
-from radiograd.decoding import decode
 from radiograd.errors import ConfigError
 from radiograd.prompts import Prompter, alignable
 from radiograd.rewards import CombinedReward, build_reward
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.runs import Run, write_jsonl
-from radiograd.train import checkpoints, scoring, settings
+from radiograd.train import checkpoints, samplers, scoring, settings
 from radiograd.train.order import distinct_batches
 from radiograd.types import Case, Score, Study
 
@@ -56,11 +56,13 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     prompts = [prompter.prompt(study) for study in studies]
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.align.prompts, config.align.rollouts, rng)
+    model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
     trainer = PolicyTrainer(
         run=run,
         reward=reward,
         studies={study.study_id: study for study in studies},
-        model=models.load_policy(config.model, merged=[run.path / "sft" / "adapter"]),
+        sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
+        model=model,
         args=settings.one_device(arguments(config, folder / "checkpoints")),
         train_dataset=Dataset.from_list(
             [{"prompt": prompts[i].content, "study_id": prompts[i].study_id} for i in order]
@@ -73,6 +75,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     settings.train(trainer, run, "align", folder / "checkpoints")
     settings.save_adapter(trainer, folder / "adapter")
     checkpoints.discard(folder / "checkpoints")
+    shutil.rmtree(folder / "sampler", ignore_errors=True)
     return {
         "studies": len(studies),
         "left_out_redacted": len(train) - len(studies),
@@ -85,8 +88,16 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
 class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPO with our reward, advantages, sampling and scoring."""
 
-    def __init__(self, *, run: Run, reward: CombinedReward, studies: Mapping[str, Study], **kwargs: Any) -> None:
-        self.run, self.reward, self.studies = run, reward, studies
+    def __init__(
+        self,
+        *,
+        run: Run,
+        reward: CombinedReward,
+        studies: Mapping[str, Study],
+        sampler: samplers.Sampler = samplers.builtin,
+        **kwargs: Any,
+    ) -> None:
+        self.run, self.reward, self.studies, self.sampler = run, reward, studies, sampler
         self._scores: list[Score] = []
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
@@ -117,7 +128,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, has_tool_images: bool = False
     ) -> Any:
-        if self.use_vllm or images is not None or multimodal_fields:
+        if images is not None or multimodal_fields:
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, has_tool_images
             )
@@ -126,15 +137,15 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         model = self.accelerator.unwrap_model(self.model)
         training = model.training
         model.eval()
-        completions = decode(
-            model,
-            distinct,
+        wish = samplers.Wish(
+            prompts=distinct,
             repeats=repeats,
             max_new_tokens=self.max_completion_length,
             eos=self.eos_token_ids,
             pad=self._tokenizer.pad_token_id,
             temperature=self.temperature,
         )
+        completions = self.sampler(model, wish)
         model.train(training)
         self._seconds["sampling"] += time.perf_counter() - started
         return completions, None
@@ -156,9 +167,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         started = time.perf_counter()
         # TRL scores the completions once more before the first update. That update computes the same numbers, so its
         # own are taken (see _compute_loss) and the extra pass is left out.
-        self._old_is_first = self.num_iterations > 1 and self.model.training and not self.use_vllm
+        self._old_is_first = self.num_iterations > 1 and self.model.training
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        if self.model.training and not self.use_vllm:
+        if self.model.training:
             output.pop("old_per_token_logps", None)
         mode = "train" if self.model.training else "eval"
         values = [float("nan") if score.value is None else score.value for score in self._scores]
@@ -280,7 +291,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
 
         Without a KL term a row whose advantage is 0 at every token adds nothing to the gradient.
         """
-        if self.beta or self.use_vllm or not (self.model.training and torch.is_grad_enabled()):
+        if self.beta or not (self.model.training and torch.is_grad_enabled()):
             return None
         advantages = inputs["advantages"]
         return (advantages != 0).reshape(len(advantages), -1).any(-1)
@@ -295,7 +306,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             loss = super()._compute_loss(model, inputs)
         finally:
             self._live = self._fill = None
-        if self.model.training and not self.use_vllm:
+        if self.model.training:
             inputs.setdefault("old_per_token_logps", self._logps)
         old = inputs.get("old_per_token_logps")
         if old is not None and self._logps is not None:
