@@ -109,7 +109,9 @@ def require_allowed(endpoint: Endpoint) -> None:
     except ValueError:
         known = plain = False
     if not known:
-        raise ConfigError("base_url is no http address; give the one before /chat/completions, e.g. http://host:8000/v1")
+        raise ConfigError(
+            "base_url is no http address; give the one before /chat/completions, e.g. http://host:8000/v1"
+        )
     if not plain:
         raise ConfigError("base_url holds a user, password or query; leave it out and name the key with api_key_env")
     if is_private(endpoint.base_url):
@@ -133,7 +135,9 @@ def _key(endpoint: Endpoint) -> str:
         raise ConfigError("api_key_env is the NAME of an environment variable (OPENAI_API_KEY), never the key itself")
     key = os.environ.get(name, "").strip()
     if not key:
-        raise ConfigError(f"the environment variable {name} is not set; put the endpoint's key there: export {name}=...")
+        raise ConfigError(
+            f"the environment variable {name} is not set; put the endpoint's key there: export {name}=..."
+        )
     return key
 
 
@@ -269,10 +273,16 @@ def read_completion(body: str, *, asked: int, seconds: float) -> Reply:
     except (LookupError, TypeError):
         return Reply(None, why="the endpoint's answer is no chat completion", asked=asked, seconds=seconds)
     usage = value.get("usage")
-    tokens = [_count(usage, "prompt_tokens"), _count(usage, "completion_tokens")]
-    if not isinstance(text, str) or not text.strip():
-        return Reply(None, "the model's reply is empty", False, asked, *tokens, seconds)
-    return Reply(text, None, choice.get("finish_reason") == "length", asked, *tokens, seconds)
+    empty = not isinstance(text, str) or not text.strip()
+    return Reply(
+        text=None if empty else text,
+        why="the model's reply is empty" if empty else None,
+        cut=choice.get("finish_reason") == "length",
+        asked=asked,
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+        seconds=seconds,
+    )
 
 
 def _count(usage: Any, name: str) -> int:

@@ -72,7 +72,9 @@ class Endpoint:
         if model == "closes" or (model == "closes-once" and first_time):
             return False
         if model == "cut-off":
-            writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{"choices": [')
+            writer.write(
+                b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{"choices": ['
+            )
             await writer.drain()
             return False
         if model == "not-json":
@@ -125,8 +127,8 @@ def reply(model: str, prompt: str) -> str | None:
     if "impression_1" in parts:
         one, two = parts["impression_1"], parts["impression_2"]
         better = "1" if model == "first" else "tie" if len(one) == len(two) else "1" if len(one) > len(two) else "2"
-        scores = {c: 5 if better == "1" else 3 for c in ("accuracy", "relevance", "clarity")}
-        other = {c: 5 if better == "2" else 3 for c in ("accuracy", "relevance", "clarity")}
+        scores = dict.fromkeys(("accuracy", "relevance", "clarity"), 5 if better == "1" else 3)
+        other = dict.fromkeys(("accuracy", "relevance", "clarity"), 5 if better == "2" else 3)
         value: dict[str, Any] = {"better": better, "scores": {"1": scores, "2": other}, "reason": "by length"}
     elif "impression" in parts:
         value = {"consistent": "effusion" not in parts["impression"] or "effusion" in parts["findings"], "reason": ""}
@@ -145,9 +147,7 @@ async def main() -> None:
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    threading.Thread(
-        target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(ended.set)), daemon=True
-    ).start()
+    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(ended.set)), daemon=True).start()
     await ended.wait()
 
 

@@ -28,10 +28,10 @@ OPTIONS = {
 def load_judge(name: str, options: Mapping[str, Any] | None = None, *, credentialed: bool = False) -> Judge:
     """The built-in judge of that name, or the user's own ``package.module:attr``.
 
-    The user's own is called with the options as keywords, and with ``credentialed`` when it takes one. ``credentialed``:
-    the reports came under a data use agreement and may not go to a third party. Raises ConfigError for an unknown name
-    or option, for one that is missing or wrong, and for an endpoint that may not be sent such reports; and whatever
-    the judge itself raises.
+    The user's own is called with the options as keywords, and with ``credentialed`` when it takes one.
+    ``credentialed``: the reports came under a data use agreement and may not go to a third party. Raises ConfigError
+    for an unknown name or option, for one that is missing or wrong, and for an endpoint that may not be sent such
+    reports; and whatever the judge itself raises.
     """
     target = resolve("judge", name, JUDGES)
     given = {str(key): value for key, value in (options or {}).items()}

@@ -119,4 +119,6 @@ class ReplyCache:
 
     def _trouble(self, error: Exception) -> JudgeError:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        return JudgeError(f"the reply cache {self.path} cannot be used ({why}); move it away, or name another: cache=PATH")
+        return JudgeError(
+            f"the reply cache {self.path} cannot be used ({why}); move it away, or name another: cache=PATH"
+        )

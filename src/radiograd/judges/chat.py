@@ -193,7 +193,9 @@ class Chat:
         """One reply each; what is in the cache, or asked by another of the same batch, costs nothing."""
         conversations = [as_messages(content) for content in contents]
         keys = [self._key(messages) for messages in conversations]
-        replies = {key: Reply(kept.text, cut=kept.cut) for key, kept in self.cache.get(list(dict.fromkeys(keys))).items()}
+        replies = {
+            key: Reply(kept.text, cut=kept.cut) for key, kept in self.cache.get(list(dict.fromkeys(keys))).items()
+        }
         missing = {key: messages for key, messages in zip(keys, conversations, strict=True) if key not in replies}
         order = list(missing)
 

@@ -177,7 +177,7 @@ def _sides(statements: Iterable[Statement]) -> frozenset[str]:
 
 def _opposite(ours: Iterable[Statement], theirs: Iterable[Statement]) -> bool:
     here, there = _grades(ours), _grades(theirs)
-    return bool(here and there) and (max(here) == 0 and min(there) == 2 or min(here) == 2 and max(there) == 0)
+    return bool(here and there) and ((max(here) == 0 and min(there) == 2) or (min(here) == 2 and max(there) == 0))
 
 
 def _grades(statements: Iterable[Statement]) -> set[int]:
@@ -186,5 +186,7 @@ def _grades(statements: Iterable[Statement]) -> set[int]:
 
 
 def _lungs_are_clear(theirs: Mapping[str, Sequence[Statement]]) -> bool:
-    denied = any(s.rule.startswith("clear at lung") and s.status is Status.ABSENT for s in theirs.get("Lung Opacity", ()))
+    denied = any(
+        s.rule.startswith("clear at lung") and s.status is Status.ABSENT for s in theirs.get("Lung Opacity", ())
+    )
     return denied and not any(_present(theirs[name]) or _uncertain(theirs[name]) for name in _OPACITIES & theirs.keys())

@@ -55,7 +55,9 @@ class Local:
         self._model = models.load_policy(config)
         self._chat = bool(getattr(self._tokenizer, "chat_template", None))
         self._prior: dict[str, dict[str, float]] = {}
-        hashes = ",".join(f"{name}@{prompt(name).hash}" for name in ("local_prefer", "local_consistent", "local_critical"))
+        hashes = ",".join(
+            f"{name}@{prompt(name).hash}" for name in ("local_prefer", "local_consistent", "local_critical")
+        )
         self.signature = (
             f"judge=local|model={options.model}|revision={options.revision}|dtype={models.dtype_of(config)}"
             f"|calibrate={options.calibrate}|{hashes}"
