@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from radiograd.judges.agreement import Agreement
     from radiograd.judges.protocol import Duel, Judge, Preference
 
-BLOCK = 512
-"""Duels that are read, asked about and answered together."""
 JUDGE = click.option("--judge", "name", default="rules", show_default=True, help="rules, chat, local or module:attr.")
 OPTIONS = click.option(
     "--options",
@@ -25,10 +24,19 @@ OPTIONS = click.option(
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="YAML file of the judge's options; KEY=VALUE goes over it.",
 )
+REPORTS = 200
+"""OpenI reports that are asked about, where no limit is given."""
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE ...]")
 CREDENTIALED = click.option(
     "--credentialed", is_flag=True, help="The reports came under a data use agreement (MIMIC-CXR): keep them in house."
 )
+
+MAX_UNSCORED = click.option(
+    "--max-unscored",
+    type=click.FloatRange(0, 1),
+    help="Stop with an error when a larger share is unscored (default 0.2).",
+)
+ESTIMATE = click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, and stop.")
 
 
 def add_commands(cli: click.Group) -> None:
@@ -52,23 +60,23 @@ Examples: radiograd judge prefer < duels.jsonl > verdicts.jsonl
 @OPTIONS
 @CREDENTIALED
 @click.option("--in", "source", type=click.File("rb"), default="-", help="File of lines; standard input without it.")
-@click.option(
-    "--max-unscored", default=1.0, type=click.FloatRange(0, 1), help="Exit code 1 when a larger share is unscored."
-)
+@MAX_UNSCORED
+@ESTIMATE
 def judge_prefer(
     overrides: Sequence[str],
     name: str,
     options_file: Path | None,
     credentialed: bool,
     source: Any,
-    max_unscored: float,
+    max_unscored: float | None,
+    only_estimate: bool,
 ) -> None:
     """Say which of two impressions is better.
 
     Lines {"id", "findings", "a", "b"[, "reference"]} in; lines {"id", "winner", "why", "by_order", "contradicted",
-    "scores", "rationale", "prompt_hash"} out, in order; winner is "a", "b", "tie" or null.
+    "scores", "rationale", "prompt_hash", "usage"} out, in order; winner is "a", "b", "tie" or null.
     """
-    from radiograd.judges.counting import check_unscored
+    from radiograd.judges.counting import MOST_UNSCORED, check_unscored, unscored_reasons
     from radiograd.lines import write_line
 
     chosen = _load(name, options_file, overrides, credentialed)
@@ -79,6 +87,9 @@ def judge_prefer(
         bad += 1
         click.echo(message, err=True)
 
+    if only_estimate:
+        click.echo(_estimate(chosen, {"duels": [duel for block in _blocks(source, complain) for _, duel in block]}))
+        sys.exit(1 if bad else 0)
     answers: list[Preference] = []
     for block in _blocks(source, complain):
         found = chosen.prefer([duel for _, duel in block])
@@ -86,9 +97,11 @@ def judge_prefer(
             sys.stdout.buffer.write(write_line({"id": key, **_shown(preference)}))
         sys.stdout.buffer.flush()
         answers += found
+        check_unscored(answers, MOST_UNSCORED if max_unscored is None else max_unscored)
     if not answers:
         raise RadiogradError('no duel could be read; give lines {"id": 1, "findings": "...", "a": "...", "b": "..."}')
-    check_unscored(answers, max_unscored)
+    for why, count in unscored_reasons(answers):
+        click.echo(f"unscored, {count} x: {why}", err=True)
     if bad:
         sys.exit(1)
 
@@ -114,7 +127,8 @@ Examples: radiograd judge eval --judge rules --limit 500
 @click.option("--show-reference", is_flag=True, help="Show the judge the unedited impression as the reference.")
 @click.option("--again", is_flag=True, help="Ask everything a second time, past the cache, for self-consistency.")
 @click.option("--seed", default=0, show_default=True, help="Which sentence is edited, which side is called a.")
-@click.option("--estimate", "only_estimate", is_flag=True, help="Say what it would cost, and stop.")
+@MAX_UNSCORED
+@ESTIMATE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def judge_eval(
     overrides: Sequence[str],
@@ -127,6 +141,7 @@ def judge_eval(
     show_reference: bool,
     again: bool,
     seed: int,
+    max_unscored: float | None,
     only_estimate: bool,
     as_json: bool,
 ) -> None:
@@ -135,6 +150,7 @@ def judge_eval(
     Without --pairs: abnormal OpenI impressions against harmful edits of themselves (radiograd fetch openi).
     """
     from radiograd.judges import agreement as program
+    from radiograd.judges.counting import MOST_UNSCORED
 
     if pairs is not None and (task != "prefer" or show_reference):
         raise UsageError(
@@ -142,23 +158,25 @@ def judge_eval(
         )
     if task != "prefer" and again:
         raise UsageError("--again is for --task prefer")
+    share = MOST_UNSCORED if max_unscored is None else max_unscored
     chosen = _load(name, options_file, overrides, credentialed)
-    if pairs is not None:
-        known = program.expert_duels(pairs, limit, lambda message: click.echo(message, err=True))
-    else:
-        reports = program.openi_reports(limit or 200, abnormal_only=task != "critical")
-        known = program.probe_duels(reports, show_reference=show_reference, seed=seed) if task == "prefer" else []
-    if only_estimate:
-        if task != "prefer":
-            raise UsageError("--estimate is for --task prefer")
-        click.echo(json.dumps(_estimate(chosen, [one.duel for one in known], twice=again), indent=2))
-        return
     if task == "prefer":
-        found = program.agreement(chosen, known, ask_again=again)
-    elif task == "consistent":
-        found = program.yes_no_agreement(chosen, program.probe_consistency(reports, seed), task)
+        if pairs is not None:
+            duels = program.expert_duels(pairs, limit, lambda message: click.echo(message, err=True))
+        else:
+            reports = program.openi_reports(limit or REPORTS)
+            duels = program.probe_duels(reports, show_reference=show_reference, seed=seed)
+        if only_estimate:
+            click.echo(_estimate(chosen, {"duels": [one.duel for one in duels]}, twice=again))
+            return
+        found = program.agreement(chosen, duels, ask_again=again, max_unscored=share)
     else:
-        found = program.yes_no_agreement(chosen, program.coded_criticality(reports), task)
+        reports = program.openi_reports(limit or REPORTS, abnormal_only=task == "consistent")
+        known = program.probe_consistency(reports, seed) if task == "consistent" else program.coded_criticality(reports)
+        if only_estimate:
+            click.echo(_estimate(chosen, {task: [one.question for one in known]}))
+            return
+        found = program.yes_no_agreement(chosen, known, task, max_unscored=share)
     click.echo(json.dumps(program.as_json(found), indent=2) if as_json else _table(found))
 
 
@@ -187,6 +205,7 @@ def _load(name: str, options_file: Path | None, overrides: Sequence[str], creden
 
 def _blocks(source: Any, complain: Callable[[str], None]) -> Iterator[list[tuple[Any, Duel]]]:
     from radiograd.judges.agreement import DUEL, duel_from
+    from radiograd.judges.counting import BLOCK
     from radiograd.lines import read_line
 
     block: list[tuple[Any, Duel]] = []
@@ -214,16 +233,16 @@ def _shown(preference: Preference) -> dict[str, Any]:
         "scores": {side: dict(scores) for side, scores in preference.scores.items()},
         "rationale": preference.rationale,
         "prompt_hash": preference.prompt_hash,
+        "usage": asdict(preference.usage),
     }
 
 
-def _estimate(chosen: Judge, duels: Sequence[Duel], *, twice: bool) -> dict[str, Any]:
+def _estimate(chosen: Judge, questions: Mapping[str, Sequence[Any]], *, twice: bool = False) -> str:
     if not hasattr(chosen, "estimate"):
-        return {"requests": 0, "note": "this judge sends nothing anywhere"}
-    from dataclasses import asdict
-
-    found = asdict(chosen.estimate(duels))
-    return {**found, "note": "--again asks everything once more: about twice this"} if twice else found
+        return json.dumps({"requests": 0, "note": "this judge sends nothing anywhere"}, indent=2)
+    found = asdict(chosen.estimate(**questions))
+    note = {"note": "--again asks everything once more: about twice this"} if twice else {}
+    return json.dumps({**found, **note}, indent=2)
 
 
 def _table(found: Agreement) -> str:

@@ -1,8 +1,8 @@
 """Chat endpoints that speak the OpenAI protocol: many requests at a time, retried, within a budget.
 
-The ``openai`` package does the talking: it waits and asks again after 429 (as long as Retry-After says, up to a
-minute), 408, 409, 5xx, timeouts and broken connections. What is ours: how many requests are under way, what may be
-spent, where report text may go, and which failures concern one request and which the whole endpoint.
+The ``openai`` package does the talking. What is ours: how many requests are under way, when a failed one is asked
+again (429, 408, 409, 5xx, silence, broken connections; not before Retry-After, which holds back the other requests
+too), what may be spent, where report text may go, and which failures concern one request and which the whole endpoint.
 
 No request, reply or key is logged, and no error repeats one.
 """
@@ -14,13 +14,15 @@ import ipaddress
 import json
 import logging
 import os
+import random
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -30,6 +32,10 @@ Messages = list[dict[str, str]]
 ALLOW_REMOTE: Final = "allow_remote_for_credentialed_text"
 _ENV_NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _HOPELESS: Final = {
+    301: "redirects elsewhere (301), and texts follow no redirect; give the final address as base_url",
+    302: "redirects elsewhere (302), and texts follow no redirect; give the final address as base_url",
+    307: "redirects elsewhere (307), and texts follow no redirect; give the final address as base_url",
+    308: "redirects elsewhere (308), and texts follow no redirect; give the final address as base_url",
     401: "refuses the key (401); set the environment variable that api_key_env names to a valid key",
     403: "forbids the request (403); the key has no right to this model",
     404: "does not know the path or the model (404); check base_url (it mostly ends in /v1) and model",
@@ -37,6 +43,33 @@ _HOPELESS: Final = {
 _NOBODY: Final = ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
 _GUESSED_REPLY: Final = 300
 """Tokens of a reply, where no most is set."""
+_LONGEST: Final = 4_000_000
+"""Bytes of an answer that is read; our questions need a thousandth of it."""
+_LONGEST_WAIT_S: Final = 600.0
+"""An endpoint that asks to be left alone for longer has refused."""
+_KNOCKS: Final = 3
+"""Attempts after which an address where nobody ever answered is given up."""
+_FIRST_WAIT_S: Final = 0.5
+_BACKOFF_LIMIT_S: Final = 30.0
+_SENT_HEADERS: Final = {
+    "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host", "user-agent"
+}  # fmt: skip
+"""The package adds what it finds in OPENAI_* variables and about this machine: none of an endpoint's business."""
+_HOUSE: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/32",
+        "10.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::/127",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+"""This machine, private networks (RFC 1918, 4193), one's own link. ``ip.is_private`` is wider: it holds tunnels too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +77,9 @@ class Endpoint:
     """Where and how to ask. ``body``: what every request holds besides its messages (model, temperature, ...).
 
     ``api_key_env``: name of the environment variable that holds the key, None where none is needed. ``retries``: how
-    often a failed request is asked again. ``token_budget``: prompt and completion tokens of the client's whole life,
-    None for no end. ``credentialed``: the texts may not leave the house; see :func:`require_allowed`.
+    often a failed request is asked again. ``timeout_s``: seconds until an answer is whole. ``token_budget``: prompt and
+    completion tokens of the client's whole life, None for no end; ``reply_tokens``: the most tokens of a reply, for the
+    budget. ``credentialed``: the texts may not leave the house; see :func:`require_allowed`.
     """
 
     base_url: str
@@ -57,8 +91,7 @@ class Endpoint:
     token_budget: int | None = None
     credentialed: bool = False
     allow_remote_for_credentialed_text: bool = False
-    reply_tokens: int | None = field(default=None)
-    """The most tokens of a reply, for the budget."""
+    reply_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +120,17 @@ def guess_tokens(text: str) -> int:
 
 def is_private(base_url: str) -> bool:
     """Whether every address of the host is loopback or of a private network; False for one that is not found."""
-    host = urlsplit(base_url).hostname or ""
+    found = _addresses(urlsplit(base_url).hostname or "")
+    return bool(found) and all(any(one in network for network in _HOUSE) for one in found)
+
+
+def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     try:
-        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+        entries = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
-        return False
-    found = [ipaddress.ip_address(address.partition("%")[0]) for address in addresses]
-    return bool(found) and all(one.is_loopback or one.is_private for one in found)
+        return []
+    found = [ipaddress.ip_address(entry) for entry in entries]
+    return [getattr(one, "ipv4_mapped", None) or one for one in found]  # ::ffff:8.8.8.8 is 8.8.8.8
 
 
 def require_allowed(endpoint: Endpoint) -> None:
@@ -116,6 +153,8 @@ def require_allowed(endpoint: Endpoint) -> None:
         raise ConfigError("base_url holds a user, password or query; leave it out and name the key with api_key_env")
     if is_private(endpoint.base_url):
         return
+    if not _addresses(url.hostname or ""):
+        raise ConfigError(f"base_url: no host is called {url.hostname}; check the name, or the network it is in")
     if url.scheme == "http":
         raise ConfigError(f"base_url: {url.hostname} is no private address; reports and keys go there by https only")
     if endpoint.credentialed and not endpoint.allow_remote_for_credentialed_text:
@@ -145,7 +184,7 @@ def _key(endpoint: Endpoint) -> str:
 
 
 class ChatClient:
-    """Asks one endpoint. ``spent_tokens`` is what it has counted so far.
+    """Asks one endpoint. ``spent_tokens`` is what it has counted so far. One :meth:`ask` at a time.
 
     Raises ConfigError for an address or key that cannot be used (:func:`require_allowed`) and MissingExtra without
     the ``openai`` package, before anything is sent.
@@ -156,17 +195,18 @@ class ChatClient:
         self.endpoint = endpoint
         self.spent_tokens = 0
         self._reserved = 0
-        self._answered = False
+        self._reached = self._worked = False
+        self._not_before = 0.0
+        self._one_asks = threading.Lock()
         self._api_key = _key(endpoint)
         self._package = _openai()
-        self._outside = not is_private(endpoint.base_url)
 
     def ask(self, conversations: Sequence[Messages], seen: Callable[[int, Reply], None] | None = None) -> list[Reply]:
         """One reply for each, in order; ``seen`` gets number and reply as they come.
 
         A request that fails after all retries has a reply that says why. So have all that are left once the budget
         would be exceeded. Raises JudgeError when the endpoint cannot be asked at all: nobody listens there, or it
-        refuses the key, the path or the model.
+        refuses the key, the path or the model; and ConfigError when its name has come to mean another place.
         """
         replies: list[Reply | None] = [None] * len(conversations)
 
@@ -176,28 +216,41 @@ class ChatClient:
                 seen(number, reply)
 
         if conversations:
-            _run(self._ask_all(conversations, keep))
+            with self._one_asks:
+                require_allowed(self.endpoint)  # a name may have moved since
+                _run(self._ask_all(conversations, keep))
         return [reply for reply in replies if reply is not None]
 
     async def _ask_all(self, conversations: Sequence[Messages], keep: Callable[[int, Reply], None]) -> None:
         waiting = iter(range(len(conversations)))
+        freed = asyncio.Condition()
         async with self._connect() as client:
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(self.endpoint.concurrency, len(conversations))):
-                        group.create_task(self._work(client, waiting, conversations, keep))
+                        group.create_task(self._work(client, waiting, freed, conversations, keep))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
 
     def _connect(self) -> Any:
-        package, endpoint = self._package, self.endpoint
-        # a redirect or a proxy could carry the texts elsewhere
-        http = package.DefaultAsyncHttpxClient(follow_redirects=False, trust_env=self._outside)
+        package, endpoint, bearer = self._package, self.endpoint, f"Bearer {self._api_key}"
+
+        async def only_what_is_needed(request: Any) -> None:
+            for name in [name for name in request.headers if name.lower() not in _SENT_HEADERS]:
+                del request.headers[name]
+            request.headers["authorization"] = bearer
+
+        # a redirect could carry the texts elsewhere, and inside the house so could a proxy
+        http = package.DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            trust_env=not is_private(endpoint.base_url),
+            event_hooks={"request": [only_what_is_needed]},
+        )
         return package.AsyncOpenAI(
             api_key=self._api_key,
             base_url=endpoint.base_url,
             timeout=endpoint.timeout_s,
-            max_retries=endpoint.retries,
+            max_retries=0,
             http_client=http,
         )
 
@@ -205,46 +258,88 @@ class ChatClient:
         self,
         client: Any,
         waiting: Iterator[int],
+        freed: asyncio.Condition,
         conversations: Sequence[Messages],
         keep: Callable[[int, Reply], None],
     ) -> None:
         for number in waiting:
             messages = conversations[number]
-            most = sum(guess_tokens(m["content"]) for m in messages) + (self.endpoint.reply_tokens or _GUESSED_REPLY)
-            budget = self.endpoint.token_budget
-            if budget is not None and self.spent_tokens + self._reserved + most > budget:
+            prompt = sum(guess_tokens(m["content"]) for m in messages)
+            most = prompt + (self.endpoint.reply_tokens or _GUESSED_REPLY)
+            if not await self._reserve(most, freed):
+                budget = self.endpoint.token_budget
                 keep(number, Reply(None, why=f"the token budget of {budget} is spent; raise token_budget"))
                 continue
-            self._reserved += most
             try:
-                reply = await self._one(client, messages)
+                reply = await self._patiently(client, messages)
+                counted = reply.prompt_tokens + reply.completion_tokens
+                self.spent_tokens += counted or (prompt + guess_tokens(reply.text) if reply.text else 0)
             finally:
-                self._reserved -= most
-            self.spent_tokens += reply.prompt_tokens + reply.completion_tokens
+                async with freed:
+                    self._reserved -= most
+                    freed.notify_all()
             keep(number, reply)
 
-    async def _one(self, client: Any, messages: Messages) -> Reply:
-        package, started = self._package, time.perf_counter()
+    async def _reserve(self, most: int, freed: asyncio.Condition) -> bool:
+        """Whether ``most`` tokens may be spent; waits where that depends on what the requests under way will cost."""
+        budget = self.endpoint.token_budget
+        async with freed:
+            if budget is not None:
+                await freed.wait_for(
+                    lambda: self.spent_tokens + most > budget or self.spent_tokens + self._reserved + most <= budget
+                )
+                if self.spent_tokens + most > budget:
+                    return False
+            self._reserved += most
+            return True
+
+    async def _patiently(self, client: Any, messages: Messages) -> Reply:
+        """The reply, after as many retries as it takes and are allowed."""
+        started, retries = time.perf_counter(), self.endpoint.retries
+        for attempt in range(1, retries + 2):
+            while (left := self._not_before - time.monotonic()) > 0:
+                await asyncio.sleep(left * (1 + 0.1 * random.random()))
+            reply, wait_s = await self._once(client, messages, attempt)
+            if wait_s is None or wait_s > _LONGEST_WAIT_S or attempt > retries:
+                break
+            await asyncio.sleep(wait_s or backoff_s(attempt))
+        return replace(reply, asked=attempt, seconds=time.perf_counter() - started)
+
+    async def _once(self, client: Any, messages: Messages, attempt: int) -> tuple[Reply, float | None]:
+        """The reply and, where asking again may help, the seconds the endpoint wants to be left alone (0: not said)."""
+        package = self._package
         try:
-            raw = await client.chat.completions.with_raw_response.create(messages=messages, **self._arguments())
+            async with asyncio.timeout(self.endpoint.timeout_s):
+                raw = await client.chat.completions.with_raw_response.create(messages=messages, **self._arguments())
         except package.APIStatusError as error:
-            self._answered = True
-            if error.status_code in _HOPELESS:
-                raise self._cannot(f"{_HOPELESS[error.status_code]}") from None
-            why = {400: "the endpoint refuses the request (400)", 429: "the endpoint limits the rate (429)"}.get(
-                error.status_code, f"the endpoint answers {error.status_code}"
-            )
-            return Reply(None, why=why, asked=_asked(error), seconds=time.perf_counter() - started)
-        except package.APITimeoutError as error:
-            self._check_listening(error)
-            why = f"no answer within {self.endpoint.timeout_s:g} s"
-            return Reply(None, why=why, asked=_asked(error), seconds=time.perf_counter() - started)
+            self._reached = True
+            return self._refused(error)
+        except (TimeoutError, package.APITimeoutError) as error:
+            self._check_listening(error, attempt)
+            return Reply(None, why=f"no answer within {self.endpoint.timeout_s:g} s"), 0.0
         except package.APIConnectionError as error:
-            self._check_listening(error)
-            why = "the connection broke off"
-            return Reply(None, why=why, asked=_asked(error), seconds=time.perf_counter() - started)
-        self._answered = True
-        return read_completion(raw.text, asked=raw.retries_taken + 1, seconds=time.perf_counter() - started)
+            self._check_listening(error, attempt)
+            return Reply(None, why="the connection broke off"), 0.0
+        self._reached = self._worked = True
+        return read_completion(raw.text), None
+
+    def _refused(self, error: Any) -> tuple[Reply, float | None]:
+        status: int = error.status_code
+        if status in _HOPELESS and (status == 401 or not self._worked):
+            raise self._cannot(_HOPELESS[status]) from None
+        if status == 400:
+            named = getattr(error, "param", None)
+            about = f", naming {named}" if named in self.endpoint.body else ""
+            return Reply(None, why=f"the endpoint refuses the request (400{about})"), None
+        why = "the endpoint limits the rate (429)" if status == 429 else f"the endpoint answers {status}"
+        if not (status in (408, 409, 429) or status >= 500):
+            return Reply(None, why=why), None
+        wait_s = retry_after_s(error.response.headers)
+        if wait_s > _LONGEST_WAIT_S:
+            return Reply(None, why=f"{why} and asks to be left alone for {wait_s:.0f} s"), None
+        if wait_s:
+            self._not_before = max(self._not_before, time.monotonic() + wait_s)
+        return Reply(None, why=why), wait_s
 
     def _arguments(self) -> dict[str, Any]:
         known = ("model", "temperature", "max_tokens", "seed", "response_format")
@@ -252,9 +347,10 @@ class ChatClient:
         arguments = {name: body.pop(name) for name in known if name in body}
         return {**arguments, "extra_body": body} if body else arguments
 
-    def _check_listening(self, error: Exception) -> None:
+    def _check_listening(self, error: Exception, attempt: int) -> None:
         """JudgeError when nobody has ever answered and there is nobody to connect to."""
-        if not self._answered and type(error.__cause__).__name__ in _NOBODY:
+        last = attempt >= min(_KNOCKS, self.endpoint.retries + 1)
+        if last and not self._reached and type(error.__cause__).__name__ in _NOBODY:
             raise self._cannot("cannot be connected to; start the server, or check base_url") from None
 
     def _cannot(self, what: str) -> JudgeError:
@@ -262,39 +358,67 @@ class ChatClient:
         return JudgeError(f"the chat endpoint {url.scheme}://{url.netloc}{url.path} {what}")
 
 
-def read_completion(body: str, *, asked: int, seconds: float) -> Reply:
-    """A chat completion as it came over the wire: its text and its tokens, or what is wrong with it."""
+def backoff_s(attempt: int) -> float:
+    """Seconds after failed attempt 1, 2, ...: doubling from half a second to half a minute, a quarter up or down."""
+    return float(min(_FIRST_WAIT_S * 2 ** (attempt - 1), _BACKOFF_LIMIT_S) * random.uniform(0.75, 1.25))
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Seconds that Retry-After asks for, as a number or a date; 0 where it says nothing that can be used."""
+    said = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(said)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(said)
+            seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
+    return seconds if 0 < seconds < float("inf") else 0.0
+
+
+def read_completion(body: str) -> Reply:
+    """A chat completion as it came over the wire: its text and its tokens, or what is wrong with it.
+
+    Of several choices the first is read. Content given in parts is joined; what a model thought apart is no content.
+    """
+    if len(body) > _LONGEST:
+        return Reply(None, why=f"the endpoint's answer is longer than {_LONGEST} characters")
     try:
         value = json.loads(body)
         choice = value["choices"][0]
-        text = choice["message"]["content"]
+        message, ended = choice["message"], choice.get("finish_reason")
+        text = _joined(message.get("content"))
     except (ValueError, RecursionError):
-        return Reply(None, why="the endpoint's answer is no JSON", asked=asked, seconds=seconds)
-    except (LookupError, TypeError):
-        return Reply(None, why="the endpoint's answer is no chat completion", asked=asked, seconds=seconds)
+        return Reply(None, why="the endpoint's answer is no JSON")
+    except (LookupError, TypeError, AttributeError):
+        return Reply(None, why="the endpoint's answer is no chat completion")
     usage = value.get("usage")
-    empty = not isinstance(text, str) or not text.strip()
+    why = None
+    if not text.strip():
+        refused = ended == "content_filter" or bool(message.get("refusal"))
+        cut = "the reply was cut off at max_tokens before it began; raise it"
+        why = "the model refused" if refused else cut if ended == "length" else "the model's reply is empty"
     return Reply(
-        text=None if empty else text,
-        why="the model's reply is empty" if empty else None,
-        cut=choice.get("finish_reason") == "length",
-        asked=asked,
+        text=text if why is None else None,
+        why=why,
+        cut=ended == "length",
         prompt_tokens=_count(usage, "prompt_tokens"),
         completion_tokens=_count(usage, "completion_tokens"),
-        seconds=seconds,
     )
+
+
+def _joined(content: Any) -> str:
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    if content is not None and not isinstance(content, str):
+        raise TypeError
+    return content or ""
 
 
 def _count(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def _asked(error: Any) -> int:
-    """Requests that were sent before it was given up: the package counts retries in a header."""
-    with suppress(AttributeError, RuntimeError, ValueError):
-        return int(error.request.headers.get("x-stainless-retry-count", "0")) + 1
-    return 1
 
 
 def _openai() -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from radiograd import assets
 from radiograd.data.openi import read as read_openi
 from radiograd.errors import DataError
-from radiograd.judges.counting import total_usage, unscored_reasons
+from radiograd.judges.counting import MOST_UNSCORED, ask_in_blocks, total_usage, unscored_reasons
 from radiograd.judges.protocol import Duel, Judge, Preference, Question, Usage, Verdict, Winner
 from radiograd.lines import Required, read_line
 from radiograd.stats import bootstrap_counts, interval
@@ -193,21 +193,29 @@ def duel_from(row: Mapping[str, Any]) -> Duel:
 # ---- asking and counting ---------------------------------------------------------------------------------------------
 
 
-def agreement(judge: Judge, known: Sequence[KnownDuel], *, ask_again: bool = False, seed: int = 7) -> Agreement:
+def agreement(
+    judge: Judge,
+    known: Sequence[KnownDuel],
+    *,
+    ask_again: bool = False,
+    max_unscored: float = MOST_UNSCORED,
+    seed: int = 7,
+) -> Agreement:
     """Ask for every duel and count. ``ask_again`` asks all of them a second time, past any cache.
 
     A judge with ``again()`` is asked through what that gives; one without is simply asked again. A judge that calls
-    itself ``deterministic`` is not asked twice. Raises DataError without duels.
+    itself ``deterministic`` is not asked twice. Raises DataError without duels, and JudgeError when a larger share
+    than ``max_unscored`` stays unscored: what is left would be no fair sample.
     """
     if not known:
         raise DataError("there is no pair to ask about; give --pairs FILE, or raise --limit")
     duels = [one.duel for one in known]
-    answers = judge.prefer(duels)
+    answers = ask_in_blocks(judge.prefer, duels, max_unscored)
     deterministic = bool(getattr(judge, "deterministic", False))
     again = None
     if ask_again and not deterministic:
         other: Judge = judge.again() if hasattr(judge, "again") else judge
-        again = other.prefer(duels)
+        again = ask_in_blocks(other.prefer, duels, max_unscored)
     correct = [None if p.winner is None else p.winner == k.winner for p, k in zip(answers, known, strict=True)]
     ties = [p.winner == "tie" for p in answers]
     kinds = [k.kind for k in known]
@@ -228,12 +236,15 @@ def agreement(judge: Judge, known: Sequence[KnownDuel], *, ask_again: bool = Fal
     )
 
 
-def yes_no_agreement(judge: Judge, known: Sequence[KnownAnswer], task: str, *, seed: int = 7) -> Agreement:
+def yes_no_agreement(
+    judge: Judge, known: Sequence[KnownAnswer], task: str, *, max_unscored: float = MOST_UNSCORED, seed: int = 7
+) -> Agreement:
     """As :func:`agreement` for ``task`` "consistent" or "critical". Raises DataError without questions."""
     if not known:
         raise DataError("there is no report to ask about; raise --limit")
     questions = [one.question for one in known]
-    answers: list[Verdict] = judge.consistent(questions) if task == "consistent" else judge.critical(questions)
+    ask = judge.consistent if task == "consistent" else judge.critical
+    answers: list[Verdict] = ask_in_blocks(ask, questions, max_unscored)
     correct = [None if v.value is None else v.value == k.value for v, k in zip(answers, known, strict=True)]
     kinds = [k.kind for k in known]
     groups = {ALL: set(kinds), **{kind: {kind} for kind in dict.fromkeys(kinds)}}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from radiograd import assets
 from radiograd.clients import ChatClient, Endpoint, Messages, Reply, guess_tokens
@@ -23,6 +23,8 @@ from radiograd.judges.replies import Choice, Unread, read_choice, read_yes_no
 
 _WORDS_OF_A_REPLY: Final = 120
 """Tokens that our answer form mostly takes."""
+_OURS: Final = ("model", "messages", "temperature", "max_tokens", "seed", "response_format", "n", "stream")
+"""Keys of a request that ``extra`` may not hold: they are options, or decide how the answer is read."""
 Order = Literal["ab", "ba"]
 
 
@@ -49,10 +51,10 @@ class ChatOptions(Section):
     """Send response_format json_object, where the endpoint knows it."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """More keys of the request's body, such as chat_template_kwargs."""
-    concurrency: int = Field(default=16, gt=0, le=1024)
+    concurrency: int = Field(default=16, gt=0, le=256)
     """Requests under way at a time."""
     timeout_s: float = Field(default=120.0, gt=0.0)
-    """Longest silence of the endpoint before a request is asked again."""
+    """Seconds until an answer must be whole; then it is asked for again."""
     retries: int = Field(default=5, ge=0)
     """How often a failed request is asked again."""
     token_budget: int | None = Field(default=None, gt=0)
@@ -65,6 +67,14 @@ class ChatOptions(Section):
     """File of replies; none: judges/replies.sqlite in radiograd's cache folder."""
     allow_remote_for_credentialed_text: bool = False
     """Say true only when your data use agreement lets credentialed reports go to this endpoint."""
+
+    @field_validator("extra")
+    @classmethod
+    def _leaves_ours_alone(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(extra.keys() & set(_OURS))
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: an option of its own, or fixed (one answer, not streamed)")
+        return extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +144,19 @@ class Chat:
 
     def consistent(self, questions: Sequence[Question]) -> list[Verdict]:
         """Whether each impression follows from its findings; unscored, and not asked, without findings."""
-        asked = prompt("consistent")
-        return self._yes_no(
-            asked,
-            questions,
-            lambda q: render(asked, {"findings": q.findings, "impression": q.text}),
-            lambda q: None if q.findings and q.findings.strip() else "no findings to hold the impression against",
-        )
+        return self._yes_no(prompt("consistent"), questions, _shown_impression, _no_findings)
 
     def critical(self, questions: Sequence[Question]) -> list[Verdict]:
         """Whether each report describes anything abnormal; unscored, and not asked, when it is empty."""
-        asked = prompt("critical")
-        return self._yes_no(asked, questions, lambda q: render(asked, {"report": q.text}), lambda q: None)
+        return self._yes_no(prompt("critical"), questions, _shown_report, _no_text)
 
-    def estimate(self, duels: Sequence[Duel] = (), consistent: Sequence[Question] = ()) -> Estimate:
+    def estimate(
+        self, duels: Sequence[Duel] = (), consistent: Sequence[Question] = (), critical: Sequence[Question] = ()
+    ) -> Estimate:
         """What asking these would cost; nothing is sent."""
-        asked, about = prompt("prefer"), prompt("consistent")
-        contents = [_shown(asked, duel, order) for duel in duels for order in ("ab", "ba")]
-        contents += [render(about, {"findings": q.findings, "impression": q.text}) for q in consistent]
+        contents = [_shown(prompt("prefer"), duel, order) for duel in duels for order in ("ab", "ba")]
+        contents += [_shown_impression(q) for q in consistent if _no_findings(q) is None]
+        contents += [_shown_report(q) for q in critical if _no_text(q) is None]
         keys = {self._key(as_messages(content)): content for content in contents}
         there = self.cache.get(list(keys))
         missing = [content for key, content in keys.items() if key not in there]
@@ -167,7 +172,9 @@ class Chat:
         """The same judge, asked anew: another sample, another seed where one is set."""
         seed = None if self.options.seed is None else self.options.seed + 1
         changed = {"sample": self.options.sample + 1, "seed": seed}
-        return Chat(self.options.model_copy(update=changed), credentialed=self._credentialed)
+        other = Chat(self.options.model_copy(update=changed), credentialed=self._credentialed)
+        other.client.spent_tokens = self.client.spent_tokens  # one budget for both
+        return other
 
     # ---- asking ------------------------------------------------------------------------------------------------------
 
@@ -178,7 +185,7 @@ class Chat:
         content: Callable[[Question], str],
         refuse: Callable[[Question], str | None],
     ) -> list[Verdict]:
-        whys = [refuse(q) if q.text.strip() else "the text is empty" for q in questions]
+        whys = [refuse(q) for q in questions]
         replies = iter(self._ask([content(q) for q, why in zip(questions, whys, strict=True) if why is None]))
         return [
             Verdict(None, why=why, prompt_hash=asked.hash) if why is not None else _verdict(next(replies), asked)
@@ -217,6 +224,23 @@ class Chat:
 
 def _cache_path(named: str | None) -> Path:
     return Path(named).expanduser() if named else assets.cache_folder() / "judges" / "replies.sqlite"
+
+
+def _shown_impression(question: Question) -> str:
+    return render(prompt("consistent"), {"findings": question.findings, "impression": question.text})
+
+
+def _shown_report(question: Question) -> str:
+    return render(prompt("critical"), {"report": question.text})
+
+
+def _no_text(question: Question) -> str | None:
+    return None if question.text.strip() else "the text is empty"
+
+
+def _no_findings(question: Question) -> str | None:
+    there = question.findings and question.findings.strip()
+    return _no_text(question) or (None if there else "no findings to hold the impression against")
 
 
 def _shown(asked: Prompt, duel: Duel, order: str) -> str:

@@ -1,15 +1,22 @@
-"""How much a judge left unanswered, and when that is too much. Pure."""
+"""How much a judge left unanswered, and when that is too much."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from radiograd.errors import JudgeError
 from radiograd.judges.protocol import Preference, Usage, Verdict
 
-NAMED = 3
+NAMED: Final = 3
 """Reasons that an error names."""
+BLOCK: Final = 512
+"""Questions asked together."""
+MOST_UNSCORED: Final = 0.2
+"""Share of unscored answers above which a run stops, where nothing else is said."""
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered", Preference, Verdict)
 
 
 def unscored_reasons(answers: Sequence[Preference | Verdict]) -> list[tuple[str, int]]:
@@ -31,6 +38,20 @@ def check_unscored(answers: Sequence[Preference | Verdict], share: float) -> Non
         raise JudgeError(
             f"the judge left {unscored} of {len(answers)} unscored, more than the {share:.0%} allowed: {named}{more}"
         )
+
+
+def ask_in_blocks(
+    ask: Callable[[Sequence[Asked]], list[Answered]], questions: Sequence[Asked], max_unscored: float
+) -> list[Answered]:
+    """One answer each, asked for BLOCK at a time; JudgeError after the block that leaves too much unscored.
+
+    A judge that fails on everything is found out after the first block, not after the last.
+    """
+    answers: list[Answered] = []
+    for first in range(0, len(questions), BLOCK):
+        answers += ask(questions[first : first + BLOCK])
+        check_unscored(answers, max_unscored)
+    return answers
 
 
 def total_usage(answers: Sequence[Preference | Verdict]) -> Usage:

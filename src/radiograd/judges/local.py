@@ -127,26 +127,33 @@ class Local:
         return plain
 
     def _log_probabilities(self, prompts: Sequence[list[int]], answers: Sequence[str]) -> list[dict[str, float]]:
-        """Summed over each answer's tokens. One row for a prompt and each different beginning of the answers."""
+        """Summed over each answer's tokens. One row for a prompt and each different beginning of the answers.
+
+        Rows are padded on the left, so that the answers end where the rows do and the LM head runs there only.
+        """
         import torch
 
         tokens = {answer: self._answer_ids(answer) for answer in answers}
         beginnings = list(dict.fromkeys(tuple(ids[:-1]) for ids in tokens.values()))
         rows = [[*ids, *beginning] for ids in prompts for beginning in beginnings]
         width = max(len(row) for row in rows)
-        pad = self._tokenizer.pad_token_id
-        input_ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-        attention = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-        device = next(self._model.parameters()).device
+        device, pad = next(self._model.parameters()).device, self._tokenizer.pad_token_id
+        input_ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
         with torch.inference_mode(), models.precision(self._model):
-            logits = self._model(input_ids=input_ids.to(device), attention_mask=attention.to(device)).logits
-            logits = logits.float()
+            logits = self._model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+                use_cache=False,
+                logits_to_keep=max(map(len, tokens.values())),
+            ).logits.float()
         found = []
-        for p, ids in enumerate(prompts):
+        for p in range(len(prompts)):
             values = {}
             for answer, wanted in tokens.items():
                 row = p * len(beginnings) + beginnings.index(tuple(wanted[:-1]))
-                span = logits[row, len(ids) - 1 : len(ids) - 1 + len(wanted)].log_softmax(-1)
+                span = logits[row, -len(wanted) :].log_softmax(-1)
                 values[answer] = float(span.gather(-1, torch.tensor(wanted, device=device)[:, None]).sum())
             found.append(values)
         return found

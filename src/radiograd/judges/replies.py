@@ -6,6 +6,7 @@ Strict about values: what does not say exactly one thing is unread, with a reaso
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
@@ -18,6 +19,7 @@ LONGEST: Final = 65_536
 _BRACES: Final = 256
 """Opening braces that are tried."""
 _REASON: Final = 600
+_THOUGHT: Final = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _YES_NO: Final[Mapping[str, bool]] = {"yes": True, "true": True, "no": False, "false": False}
 T = TypeVar("T")
 
@@ -46,6 +48,8 @@ class Unread(Exception):
 def read_choice(reply: str) -> Choice:
     """``{"better": "1"|"2"|"tie", "scores": {"1": {...}, "2": {...}}, "reason": ...}``; scores may be missing.
 
+    "impression_1" is read as "1": it is what the prompt calls it.
+
     Raises Unread: no JSON object with "better", a value that is none of the three, scores that are not one number
     from 1 to 5 for each criterion of both sides, two objects that name different places.
     """
@@ -58,7 +62,7 @@ def read_yes_no(reply: str, key: str) -> YesNo:
 
 
 def _agreed(reply: str, key: str, read: Callable[[dict[str, Any]], T], gist: Callable[[T], object]) -> T:
-    rows = [row for row in _objects(_after_thinking(reply)[-LONGEST:]) if key in row]
+    rows = [row for row in _objects(_after_thinking(reply[-LONGEST:])) if key in row]
     if not rows:
         raise Unread("the reply is empty" if not reply.strip() else f"the reply holds no JSON object with {key!r}")
     answers = [read(row) for row in rows]
@@ -68,7 +72,13 @@ def _agreed(reply: str, key: str, read: Callable[[dict[str, Any]], T], gist: Cal
 
 
 def _after_thinking(reply: str) -> str:
-    return reply.rpartition("</think>")[2]
+    """What follows the last thought; nothing where it has no end. Some endpoints leave its opening tag out."""
+    *_, last = [None, *_THOUGHT.finditer(reply)]
+    if last is None:
+        return reply
+    if not last[1]:
+        raise Unread("the reply ends in the middle of a thought")
+    return reply[last.end() :]
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
@@ -99,6 +109,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _choice(row: dict[str, Any]) -> Choice:
     better = row["better"]
     said = str(better).strip().lower() if isinstance(better, str | int) and not isinstance(better, bool) else ""
+    said = said.removeprefix("impression").strip(" _")
     place: Place | None = "1" if said == "1" else "2" if said == "2" else "tie" if said == "tie" else None
     if place is None:
         raise Unread('"better" is none of "1", "2" and "tie"')
