@@ -1,6 +1,6 @@
 """Chat endpoints that speak the OpenAI protocol: many requests at a time, retried, within a budget.
 
-The ``openai`` package does the talking. What is ours: how many requests are under way, when a failed one is asked
+``httpx2`` does the talking. What is ours: how many requests are under way, when a failed one is asked
 again (429, 408, 409, 5xx, silence, broken connections; not before Retry-After, which holds back the other requests
 too), what may be spent, where report text may go, and which failures concern one request and which the whole endpoint.
 
@@ -40,7 +40,6 @@ _HOPELESS: Final = {
     403: "forbids the request (403); the key has no right to this model",
     404: "does not know the path or the model (404); check base_url (it mostly ends in /v1) and model",
 }
-_NOBODY: Final = ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
 _GUESSED_REPLY: Final = 300
 """Tokens of a reply, where no most is set."""
 _LONGEST: Final = 4_000_000
@@ -49,12 +48,9 @@ _LONGEST_WAIT_S: Final = 600.0
 """An endpoint that asks to be left alone for longer has refused."""
 _KNOCKS: Final = 3
 """Attempts after which an address where nobody ever answered is given up."""
+_CONNECT_S: Final = 10.0
 _FIRST_WAIT_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 30.0
-_SENT_HEADERS: Final = {
-    "accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host", "user-agent"
-}  # fmt: skip
-"""The package adds what it finds in OPENAI_* variables and about this machine: none of an endpoint's business."""
 _HOUSE: Final = tuple(
     ipaddress.ip_network(network)
     for network in (
@@ -141,8 +137,8 @@ def require_allowed(endpoint: Endpoint) -> None:
     """
     try:
         url = urlsplit(endpoint.base_url)
-        known = url.scheme in ("http", "https") and bool(url.hostname)
-        plain = url.username is None and url.password is None and not url.query
+        known = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        plain = url.username is None and url.password is None and not (url.query or url.fragment)
     except ValueError:
         known = plain = False
     if not known:
@@ -166,10 +162,10 @@ def require_allowed(endpoint: Endpoint) -> None:
         )
 
 
-def _key(endpoint: Endpoint) -> str:
+def _key(endpoint: Endpoint) -> str | None:
     name = endpoint.api_key_env
     if name is None:
-        return "none"  # the package wants one; servers without keys look at none
+        return None
     if not _ENV_NAME.fullmatch(name):
         raise ConfigError("api_key_env is the NAME of an environment variable (OPENAI_API_KEY), never the key itself")
     key = os.environ.get(name, "").strip()
@@ -187,7 +183,7 @@ class ChatClient:
     """Asks one endpoint. ``spent_tokens`` is what it has counted so far. One :meth:`ask` at a time.
 
     Raises ConfigError for an address or key that cannot be used (:func:`require_allowed`) and MissingExtra without
-    the ``openai`` package, before anything is sent.
+    ``httpx2``, before anything is sent.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -199,7 +195,9 @@ class ChatClient:
         self._not_before = 0.0
         self._one_asks = threading.Lock()
         self._api_key = _key(endpoint)
-        self._package = _openai()
+        self._http = _httpx()
+        self._url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
+        self._body = {name: value for name, value in endpoint.body.items() if value is not None}
 
     def ask(self, conversations: Sequence[Messages], seen: Callable[[int, Reply], None] | None = None) -> list[Reply]:
         """One reply for each, in order; ``seen`` gets number and reply as they come.
@@ -233,26 +231,15 @@ class ChatClient:
                 raise errors.exceptions[0] from None
 
     def _connect(self) -> Any:
-        package, endpoint, bearer = self._package, self.endpoint, f"Bearer {self._api_key}"
-
-        async def only_what_is_needed(request: Any) -> None:
-            for name in [name for name in request.headers if name.lower() not in _SENT_HEADERS]:
-                del request.headers[name]
-            request.headers["authorization"] = bearer
-
-        # a redirect could carry the texts elsewhere, and inside the house so could a proxy
-        http = package.DefaultAsyncHttpxClient(
-            follow_redirects=False,
-            trust_env=not is_private(endpoint.base_url),
-            event_hooks={"request": [only_what_is_needed]},
-        )
-        return package.AsyncOpenAI(
-            api_key=self._api_key,
-            base_url=endpoint.base_url,
-            timeout=endpoint.timeout_s,
-            max_retries=0,
-            http_client=http,
-        )
+        http, endpoint = self._http, self.endpoint
+        headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "radiograd"}
+        if self._api_key is not None:
+            headers["authorization"] = f"Bearer {self._api_key}"
+        # inside the house a proxy could carry the texts elsewhere: a transport of one's own uses none
+        limits = http.Limits(max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency)
+        inside = {"transport": http.AsyncHTTPTransport(limits=limits)} if is_private(endpoint.base_url) else {}
+        timeout = http.Timeout(None, connect=min(_CONNECT_S, endpoint.timeout_s))
+        return http.AsyncClient(headers=headers, limits=limits, timeout=timeout, follow_redirects=False, **inside)
 
     async def _work(
         self,
@@ -300,58 +287,52 @@ class ChatClient:
             while (left := self._not_before - time.monotonic()) > 0:
                 await asyncio.sleep(left * (1 + 0.1 * random.random()))
             reply, wait_s = await self._once(client, messages, attempt)
-            if wait_s is None or wait_s > _LONGEST_WAIT_S or attempt > retries:
+            if wait_s is None or attempt > retries:
                 break
             await asyncio.sleep(wait_s or backoff_s(attempt))
         return replace(reply, asked=attempt, seconds=time.perf_counter() - started)
 
     async def _once(self, client: Any, messages: Messages, attempt: int) -> tuple[Reply, float | None]:
         """The reply and, where asking again may help, the seconds the endpoint wants to be left alone (0: not said)."""
-        package = self._package
+        http, content = self._http, json.dumps({**self._body, "messages": messages}).encode()
         try:
-            async with asyncio.timeout(self.endpoint.timeout_s):
-                raw = await client.chat.completions.with_raw_response.create(messages=messages, **self._arguments())
-        except package.APIStatusError as error:
-            self._reached = True
-            return self._refused(error)
-        except (TimeoutError, package.APITimeoutError) as error:
-            self._check_listening(error, attempt)
+            async with (
+                asyncio.timeout(self.endpoint.timeout_s),
+                client.stream("POST", self._url, content=content) as response,
+            ):
+                self._reached = True
+                body = await _read_body(response)
+        except (http.ConnectError, http.ConnectTimeout):
+            if not self._reached and attempt >= min(_KNOCKS, self.endpoint.retries + 1):
+                raise self._cannot("cannot be connected to; start the server, or check base_url") from None
+            return Reply(None, why="the endpoint cannot be connected to"), 0.0
+        except (TimeoutError, http.TimeoutException):
             return Reply(None, why=f"no answer within {self.endpoint.timeout_s:g} s"), 0.0
-        except package.APIConnectionError as error:
-            self._check_listening(error, attempt)
+        except http.HTTPError:
             return Reply(None, why="the connection broke off"), 0.0
-        self._reached = self._worked = True
-        return read_completion(raw.text), None
+        if body is None:
+            return Reply(None, why=f"the endpoint's answer is longer than {_LONGEST} bytes"), None
+        if response.status_code != 200:
+            return self._refused(response.status_code, response.headers, body)
+        self._worked = True
+        return read_completion(body), None
 
-    def _refused(self, error: Any) -> tuple[Reply, float | None]:
-        status: int = error.status_code
+    def _refused(self, status: int, headers: Mapping[str, str], body: bytes) -> tuple[Reply, float | None]:
         if status in _HOPELESS and (status == 401 or not self._worked):
-            raise self._cannot(_HOPELESS[status]) from None
+            raise self._cannot(_HOPELESS[status])
         if status == 400:
-            named = getattr(error, "param", None)
-            about = f", naming {named}" if named in self.endpoint.body else ""
+            named = _named_key(body)
+            about = f", naming {named}" if named in self._body else ""
             return Reply(None, why=f"the endpoint refuses the request (400{about})"), None
         why = "the endpoint limits the rate (429)" if status == 429 else f"the endpoint answers {status}"
         if not (status in (408, 409, 429) or status >= 500):
             return Reply(None, why=why), None
-        wait_s = retry_after_s(error.response.headers)
+        wait_s = retry_after_s(headers)
         if wait_s > _LONGEST_WAIT_S:
             return Reply(None, why=f"{why} and asks to be left alone for {wait_s:.0f} s"), None
         if wait_s:
             self._not_before = max(self._not_before, time.monotonic() + wait_s)
         return Reply(None, why=why), wait_s
-
-    def _arguments(self) -> dict[str, Any]:
-        known = ("model", "temperature", "max_tokens", "seed", "response_format")
-        body = {name: value for name, value in self.endpoint.body.items() if value is not None}
-        arguments = {name: body.pop(name) for name in known if name in body}
-        return {**arguments, "extra_body": body} if body else arguments
-
-    def _check_listening(self, error: Exception, attempt: int) -> None:
-        """JudgeError when nobody has ever answered and there is nobody to connect to."""
-        last = attempt >= min(_KNOCKS, self.endpoint.retries + 1)
-        if last and not self._reached and type(error.__cause__).__name__ in _NOBODY:
-            raise self._cannot("cannot be connected to; start the server, or check base_url") from None
 
     def _cannot(self, what: str) -> JudgeError:
         url = urlsplit(self.endpoint.base_url)
@@ -377,13 +358,30 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
     return seconds if 0 < seconds < float("inf") else 0.0
 
 
-def read_completion(body: str) -> Reply:
+async def _read_body(response: Any) -> bytes | None:
+    """The whole of it; None when it is longer than anything we asked for."""
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > _LONGEST:
+            return None
+    return bytes(body)
+
+
+def _named_key(body: bytes) -> str | None:
+    """The key of the request that an endpoint says it dislikes. Its message may repeat a report and is not looked at."""
+    try:
+        named = json.loads(body)["error"]["param"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
+    return named if isinstance(named, str) else None
+
+
+def read_completion(body: bytes) -> Reply:
     """A chat completion as it came over the wire: its text and its tokens, or what is wrong with it.
 
     Of several choices the first is read. Content given in parts is joined; what a model thought apart is no content.
     """
-    if len(body) > _LONGEST:
-        return Reply(None, why=f"the endpoint's answer is longer than {_LONGEST} characters")
     try:
         value = json.loads(body)
         choice = value["choices"][0]
@@ -421,16 +419,16 @@ def _count(usage: Any, name: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def _openai() -> Any:
+def _httpx() -> Any:
     try:
-        import openai
+        import httpx2
     except ImportError as error:
         raise MissingExtra("A chat judge", "judge") from error
-    for name in ("openai", "httpx2", "httpcore2", "httpx", "httpcore"):
+    for name in ("httpx2", "httpcore2"):
         logger = logging.getLogger(name)
         if logger.getEffectiveLevel() < logging.WARNING:
             logger.setLevel(logging.WARNING)  # their debug lines hold whole requests, their info lines addresses
-    return openai
+    return httpx2
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -2,8 +2,9 @@
 
     python tests/judges/server.py [--delay 0.1]     prints its port, serves until its stdin is closed
 
-GET /counts gives {"requests": ..., "most_at_once": ..., "by_status": {...}}. Nothing is imported beyond the standard
-library, so that it leaves the processor to the client it is measured with.
+GET /counts gives {"requests", "distinct", "asked_again", "most_at_once", "by_status", "keys", "headers", "times"}:
+``asked_again`` counts the requests whose body had been asked before. Nothing is imported beyond the standard library,
+so that it leaves the processor to the client it is measured with.
 """
 
 from __future__ import annotations
@@ -14,11 +15,20 @@ import json
 import re
 import sys
 import threading
+import time
 from collections import Counter
 from hashlib import sha256
 from typing import Any
 
 TAGGED = re.compile(r"<(impression_1|impression_2|report|findings|impression)>\s*(.*?)\s*</\1>", re.DOTALL)
+
+BODIES = {
+    "not-json": b"<html>gateway</html>",
+    "streams": b'data: {"choices": [{"delta": {"content": "{"}}]}\n\ndata: [DONE]\n\n',
+    "other-json": b'{"choices": [], "usage": null}',
+    "binary": bytes(range(256)) * 8,
+}
+"""What is sent with status 200 for these models."""
 
 
 class Endpoint:
@@ -30,6 +40,8 @@ class Endpoint:
         self.by_status: Counter[int] = Counter()
         self.seen: Counter[str] = Counter()
         self.keys: set[str] = set()
+        self.headers: set[str] = set()
+        self.times: list[float] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, kept alive."""
@@ -45,12 +57,17 @@ class Endpoint:
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"GET /counts"):
             counts = {"requests": self.requests, "most_at_once": self.most_at_once, "by_status": self.by_status}
-            self._write(writer, 200, {**counts, "keys": sorted(self.keys)})
+            counts |= {"distinct": len(self.seen), "asked_again": self.seen.total() - len(self.seen)}
+            lists = {"keys": sorted(self.keys), "headers": sorted(self.headers), "times": self.times[:100]}
+            self._write(writer, 200, {**counts, **lists}, counted=False)
             return True
         length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b"{}"
         key = re.search(rb"authorization: *bearer +([^\r]+)", head, re.IGNORECASE)
         self.keys.add(key[1].decode() if key else "")
+        if self.requests < 100:
+            self.headers |= {line.split(b":")[0].decode().lower() for line in head.split(b"\r\n")[1:] if line}
+            self.times.append(time.monotonic())
         self.requests += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -77,8 +94,26 @@ class Endpoint:
             )
             await writer.drain()
             return False
-        if model == "not-json":
-            self._write(writer, 200, b"<html>gateway</html>", "text/html")
+        if model == "drips":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(600):
+                writer.write(b"1\r\n{\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            return False
+        if model in BODIES:
+            self._write(writer, 200, BODIES[model], "text/html")
+            return True
+        if model == "elsewhere":
+            extra = b"location: http://192.0.2.1/v1/chat/completions\r\n"
+            self._write(writer, 307, {}, extra=extra)
+            return True
+        if model == "too-long-a-wait":
+            self._write(writer, 429, {"error": {"message": "slow down"}}, extra=b"retry-after: 86400\r\n")
+            return True
+        if model == "names-a-key":
+            echo = asked["messages"][-1]["content"]
+            self._write(writer, 400, {"error": {"message": echo, "param": "max_tokens", "code": echo}})
             return True
         failing = {"down": 500, "bad-request": 400, "locked": 401, "absent": 404, "always-limited": 429}
         if model in failing:
@@ -92,6 +127,9 @@ class Endpoint:
             return True
         reason = "length" if model == "half-a-reply" else "stop"
         message: dict[str, Any] = {"role": "assistant", "content": reply(model, asked["messages"][-1]["content"])}
+        if model == "refuses":
+            message["refusal"] = "I cannot help with that."
+        usage = {} if model == "counts-nothing" else {"prompt_tokens": 100, "completion_tokens": 20}
         self._write(
             writer,
             200,
@@ -101,15 +139,21 @@ class Endpoint:
                 "created": 0,
                 "model": model,
                 "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-                "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+                "usage": usage,
             },
         )
         return True
 
     def _write(
-        self, writer: asyncio.StreamWriter, status: int, value: Any, kind: str = "application/json", extra: bytes = b""
+        self,
+        writer: asyncio.StreamWriter,
+        status: int,
+        value: Any,
+        kind: str = "application/json",
+        extra: bytes = b"",
+        counted: bool = True,
     ) -> None:
-        self.by_status[status] += 1
+        self.by_status[status] += counted
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n".encode()
         writer.write(head + extra + b"\r\n" + body)
@@ -120,8 +164,10 @@ def reply(model: str, prompt: str) -> str | None:
     parts = dict(TAGGED.findall(prompt))
     if model == "nonsense":
         return "I could not say, both are fine in their own way."
-    if model == "silent":
+    if model in ("silent", "refuses"):
         return None
+    if model == "thinks-for-ever":
+        return '<think>It might be {"better": "1"} but then'
     if model == "half-a-reply":
         return '{"better": '
     if "impression_1" in parts:
@@ -135,6 +181,8 @@ def reply(model: str, prompt: str) -> str | None:
     else:
         value = {"critical": "effusion" in parts["report"], "reason": "names an effusion"}
     said = json.dumps(value)
+    if model == "thinks":
+        return f'<think>First I took {{"better": "1", "consistent": false, "critical": true}}.</think>\n{said}'
     return f"Certainly.\n```json\n{said}\n```" if model == "chatty" else said
 
 

@@ -176,6 +176,10 @@ class Chat:
         other.client.spent_tokens = self.client.spent_tokens  # one budget for both
         return other
 
+    def close(self) -> None:
+        """Close the file of replies; the judge cannot be used again."""
+        self.cache.close()
+
     # ---- asking ------------------------------------------------------------------------------------------------------
 
     def _yes_no(
