@@ -20,6 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -49,6 +50,8 @@ _LONGEST_WAIT_S: Final = 600.0
 _KNOCKS: Final = 3
 """Attempts after which an address where nobody ever answered is given up."""
 _CONNECT_S: Final = 10.0
+_POOL: Final = 8
+"""Connections that share a pool, which looks through all of its own for every request."""
 _FIRST_WAIT_S: Final = 0.5
 _BACKOFF_LIMIT_S: Final = 30.0
 _HOUSE: Final = tuple(
@@ -222,11 +225,13 @@ class ChatClient:
     async def _ask_all(self, conversations: Sequence[Messages], keep: Callable[[int, Reply], None]) -> None:
         waiting = iter(range(len(conversations)))
         freed = asyncio.Condition()
-        async with self._connect() as client:
+        workers = min(self.endpoint.concurrency, len(conversations))
+        async with AsyncExitStack() as opened:
+            clients = [await opened.enter_async_context(self._connect()) for _ in range(-(-workers // _POOL))]
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(self.endpoint.concurrency, len(conversations))):
-                        group.create_task(self._work(client, waiting, freed, conversations, keep))
+                    for k in range(workers):
+                        group.create_task(self._work(clients[k // _POOL], waiting, freed, conversations, keep))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None
 
@@ -236,7 +241,7 @@ class ChatClient:
         if self._api_key is not None:
             headers["authorization"] = f"Bearer {self._api_key}"
         # inside the house a proxy could carry the texts elsewhere: a transport of one's own uses none
-        limits = http.Limits(max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency)
+        limits = http.Limits(max_connections=_POOL, max_keepalive_connections=_POOL)
         inside = {"transport": http.AsyncHTTPTransport(limits=limits)} if is_private(endpoint.base_url) else {}
         timeout = http.Timeout(None, connect=min(_CONNECT_S, endpoint.timeout_s))
         return http.AsyncClient(headers=headers, limits=limits, timeout=timeout, follow_redirects=False, **inside)
@@ -369,7 +374,7 @@ async def _read_body(response: Any) -> bytes | None:
 
 
 def _named_key(body: bytes) -> str | None:
-    """The key of the request that an endpoint says it dislikes. Its message may repeat a report and is not looked at."""
+    """The key of the request that an endpoint dislikes. Its message may repeat a report and is not looked at."""
     try:
         named = json.loads(body)["error"]["param"]
     except (ValueError, RecursionError, LookupError, TypeError):
