@@ -199,6 +199,7 @@ class ChatClient:
         self._one_asks = threading.Lock()
         self._api_key = _key(endpoint)
         self._http = _httpx()
+        self._tls = self._http.create_ssl_context()  # 20 ms: once, not for every pool
         self._url = f"{endpoint.base_url.rstrip('/')}/chat/completions"
         self._body = {name: value for name, value in endpoint.body.items() if value is not None}
 
@@ -242,9 +243,16 @@ class ChatClient:
             headers["authorization"] = f"Bearer {self._api_key}"
         # inside the house a proxy could carry the texts elsewhere: a transport of one's own uses none
         limits = http.Limits(max_connections=_POOL, max_keepalive_connections=_POOL)
-        inside = {"transport": http.AsyncHTTPTransport(limits=limits)} if is_private(endpoint.base_url) else {}
+        inside = is_private(endpoint.base_url)
         timeout = http.Timeout(None, connect=min(_CONNECT_S, endpoint.timeout_s))
-        return http.AsyncClient(headers=headers, limits=limits, timeout=timeout, follow_redirects=False, **inside)
+        return http.AsyncClient(
+            headers=headers,
+            timeout=timeout,
+            verify=self._tls,
+            limits=limits,
+            transport=http.AsyncHTTPTransport(verify=self._tls, limits=limits) if inside else None,
+            follow_redirects=False,
+        )
 
     async def _work(
         self,
