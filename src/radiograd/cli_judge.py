@@ -204,7 +204,7 @@ def _load(name: str, options_file: Path | None, overrides: Sequence[str], creden
 
 
 def _blocks(source: Any, complain: Callable[[str], None]) -> Iterator[list[tuple[Any, Duel]]]:
-    from radiograd.judges.agreement import DUEL, duel_from
+    from radiograd.judges.agreement import BOM, DUEL, duel_from
     from radiograd.judges.counting import BLOCK
     from radiograd.lines import read_line
 
@@ -213,7 +213,7 @@ def _blocks(source: Any, complain: Callable[[str], None]) -> Iterator[list[tuple
         if not line.strip():
             continue
         try:
-            row = read_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, DUEL)
+            row = read_line(line.removeprefix(BOM) if number == 1 else line, DUEL)
             block.append((row["id"], duel_from(row)))
         except DataError as error:
             complain(f"line {number}: {error}")

@@ -317,7 +317,8 @@ class ChatClient:
                 body = await _read_body(response)
         except (http.ConnectError, http.ConnectTimeout):
             if not self._reached and attempt >= min(_KNOCKS, self.endpoint.retries + 1):
-                raise self._cannot("cannot be connected to; start the server, or check base_url") from None
+                tls = " and its certificate" if self._url.startswith("https:") else ""
+                raise self._cannot(f"cannot be connected to; start the server, or check base_url{tls}") from None
             return Reply(None, why="the endpoint cannot be connected to"), 0.0
         except (TimeoutError, http.TimeoutException):
             return Reply(None, why=f"no answer within {self.endpoint.timeout_s:g} s"), 0.0

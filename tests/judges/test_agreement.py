@@ -168,7 +168,7 @@ def test_expert_preferences_are_read_and_bad_lines_are_named(tmp_path: Path) -> 
     good = {"id": 7, "findings": "f", "a": "x", "b": "y", "winner": "b", "reference": None}
     lines = [good, {**good, "winner": "both SECRET"}, {**good, "a": None}, {**good, "reference": 5}, good]
     path = tmp_path / "pairs.jsonl"
-    path.write_text("\n\n".join(json.dumps(line) for line in lines) + "\nnot json\n")
+    path.write_text("\n\n".join(json.dumps(line) for line in lines) + "\nnot json\n", encoding="utf-8-sig")
     said: list[str] = []
     found = expert_duels(path, None, said.append)
     assert found == [KnownDuel(Duel("7", "f", "x", "y"), "b", "expert")] * 2

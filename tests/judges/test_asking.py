@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+from importlib import resources
+
 import pytest
 
 from radiograd.errors import UsageError
-from radiograd.judges.asking import PROMPTS, prompt, render
+from radiograd.judges.asking import PROMPTS, RENDERING, prompt, render
 
 
 def test_every_prompt_has_a_hash_of_its_own() -> None:
     assert len({prompt(name).hash for name in PROMPTS}) == len(PROMPTS)
 
 
-def test_a_changed_prompt_is_a_changed_hash() -> None:
-    # raise nothing here without meaning it: every cached reply and every signature hangs on these
-    assert {name: len(prompt(name).hash) for name in PROMPTS} == dict.fromkeys(PROMPTS, 12)
-    assert prompt("prefer").text.startswith("You are an experienced radiologist.")
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_hash_is_of_the_file_and_of_how_texts_are_put_in(name: str) -> None:
+    content = (resources.files("radiograd.judges") / "prompts" / f"{name}.md").read_bytes()
+    assert prompt(name).hash == sha256(content + b"\0" + RENDERING.encode()).hexdigest()[:12]
+    assert prompt(name).text == content.decode().strip()
 
 
 def test_an_unknown_prompt_is_refused_with_the_nearest_name() -> None:

@@ -27,6 +27,7 @@ from radiograd.types import Study
 EXPERT: Final = "expert"
 ALL: Final = "all"
 RESAMPLES: Final = 1000
+BOM: Final = b"\xef\xbb\xbf"
 SHORTEST: Final = 3
 """Words that an OpenI impression must exceed to be edited."""
 CONTRADICTING: Final = ("negation_flip", "laterality_flip", "severity_flip", "hallucination")
@@ -171,7 +172,7 @@ def expert_duels(path: Path, limit: int | None, complain: Callable[[str], None])
             if not line.strip():
                 continue
             try:
-                row = read_line(line, {**DUEL, "winner": str})
+                row = read_line(line.removeprefix(BOM) if number == 1 else line, {**DUEL, "winner": str})
                 if row["winner"] not in _WINNERS:
                     raise DataError('\'winner\' must be "a", "b" or "tie"')
                 known.append(KnownDuel(duel_from(row), row["winner"], EXPERT))

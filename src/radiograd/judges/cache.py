@@ -13,6 +13,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class ReplyCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             self._db = self._open()
+            weakref.finalize(self, self._db.close)
         except (OSError, sqlite3.Error) as error:
             raise self._trouble(error) from error
 
