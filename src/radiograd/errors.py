@@ -37,6 +37,10 @@ class ModelError(RadiogradError):
     """A model that is not there or cannot do what is asked of it."""
 
 
+class JudgeError(RadiogradError):
+    """A judge that cannot work at all, or that left too much unanswered."""
+
+
 class RunError(RadiogradError):
     """A run folder that is in use, belongs to another configuration, or is incomplete."""
 
