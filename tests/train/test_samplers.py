@@ -278,6 +278,12 @@ def test_a_server_that_is_not_there_is_told_with_the_command_that_starts_it(shar
     assert again.config.model_type == "llama"  # what the command names is there
 
 
+def test_prompts_stay_in_the_house(sharp_model: Path, tmp_path: Path) -> None:
+    config = _config(sharp_model, engine="vllm_server", url="https://8.8.8.8:8000")
+    with pytest.raises(ConfigError, match="no private address"):
+        _loaded(config, tmp_path)
+
+
 def test_vllm_that_is_missing_or_shared_by_processes(
     sharp_model: Path,
     tmp_path: Path,

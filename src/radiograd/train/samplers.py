@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import torch
 
+from radiograd.clients import is_private
 from radiograd.config import RunConfig, SamplerConfig
 from radiograd.decoding import decode
 from radiograd.errors import ConfigError, MissingExtra, ModelError
@@ -63,7 +64,7 @@ def load_sampler(config: RunConfig, folder: Path, model: Any, tokenizer: Any) ->
     """The sampler of ``config.align.sampler``; ``model`` is the SFT policy without an adapter on it.
 
     For vLLM the policy is written to ``folder``/base, once. Raises MissingExtra without vLLM, ConfigError for several
-    processes that would each start one, ModelError when no server answers (with the command that starts it).
+    processes that would each start one or a server outside the house, ModelError when no server answers (with the command that starts it).
     """
     chosen = config.align.sampler
     if chosen.engine == "builtin":
@@ -75,6 +76,11 @@ def load_sampler(config: RunConfig, folder: Path, model: Any, tokenizer: Any) ->
             raise ConfigError(
                 "align.sampler.engine=vllm starts vLLM inside the one training process; with several use vllm_server"
             )
+    elif not is_private(chosen.url):
+        raise ConfigError(
+            "align.sampler.url is no private address; the server reads adapters from this machine's disk and prompts "
+            "hold report text: name one in the house"
+        )
     base = folder / "base"
     if not base.exists():
         beside = folder / f"base.{os.getpid()}"
