@@ -15,7 +15,7 @@ import radiograd
 ROOT = Path(radiograd.__file__).parent
 FLOORS = (
     {"errors", "types"},
-    {"packing", "adapters"},
+    {"packing", "adapters", "norms"},
     {"prompt_cache"},
     {
         "naming",
@@ -145,6 +145,7 @@ LIGHT_MODULES = (
     "radiograd.metrics.tfidf_overlap",
     "radiograd.metrics.tools",
     "radiograd.models",
+    "radiograd.norms",
     "radiograd.packing",
     "radiograd.probes",
     "radiograd.prompt_cache",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from radiograd import adapters, assets, attention
+from radiograd import adapters, assets, attention, norms
 from radiograd.config import LoraConfig, ModelConfig
 from radiograd.errors import MissingExtra, ModelError
 
@@ -144,7 +144,7 @@ def lora_config(config: LoraConfig) -> Any:
 
 def prepare_adapters(model: Any) -> None:
     """Let adapters take the activations as they are instead of copying them to float32 first, and compute with the
-    layer under them in one step (:mod:`radiograd.adapters`).
+    layer under them in one step (:mod:`radiograd.adapters`); frozen norms go back in fewer passes.
 
     The adapter's own weights stay in float32; inside :func:`precision` their products run in the model's precision.
     """
@@ -152,6 +152,7 @@ def prepare_adapters(model: Any) -> None:
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = False
     adapters.fuse(model)
+    norms.fuse(model)
 
 
 def precision(model: Any) -> Any:
