@@ -72,6 +72,7 @@ LIGHT_MODULES = (
     "radiograd.baselines",
     "radiograd.bench.bertscore",
     "radiograd.bench.bertscore_peer",
+    "radiograd.bench.growth",
     "radiograd.bench.label",
     "radiograd.bench.medspacy_peer",
     "radiograd.bench.policy",

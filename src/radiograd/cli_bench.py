@@ -96,9 +96,35 @@ def bench_step(prompts: int, group: int, new_tokens: int, rollouts: int, model: 
     click.echo(json.dumps(policy.step(shape, _model(model), rollouts), indent=2))
 
 
-def _model(name: str | None) -> Any:
+@bench.command("grow", epilog="Example: radiograd bench grow --along group --plot group.svg > group.jsonl")
+@click.option(
+    "--along",
+    type=click.Choice(["group", "prompt_tokens", "completion_tokens", "model"]),
+    default="group",
+    show_default=True,
+)
+@REPEATS
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a figure (SVG).")
+def bench_grow(along: str, repeats: int, plot_file: Path | None) -> None:
+    """How the cost of an update grows, ours and every row whole: a line of JSON a point. Random tokens and weights."""
+    _quietly()
+    from radiograd.bench import growth
+
+    found = []
+    for point in growth.grow(along, repeats):
+        found.append(point)
+        click.echo(json.dumps(point))
+    if plot_file is not None:
+        plot_file.write_text(growth.plot(found), encoding="utf-8")
+
+
+def _quietly() -> None:
     # transformers 5.23 warns of names that TRL 1.16 still uses; nothing a user could do about it
     warnings.filterwarnings("ignore", message=".*deprecated.*", category=FutureWarning)
+
+
+def _model(name: str | None) -> Any:
+    _quietly()
     from radiograd.config import RunConfig
 
     return None if name is None else RunConfig().model.model_copy(update={"name": name})

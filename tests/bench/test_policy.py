@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from tests import tiny
+from transformers import AutoModelForCausalLM
 
-from radiograd.bench import policy
+from radiograd.bench import growth, policy
 from radiograd.config import ModelConfig
 
 SHAPE = policy.Shape(prompts=2, group=2, new_tokens=6, repeats=1)
@@ -42,3 +44,32 @@ def test_whole_steps_of_both_trainers_are_timed(config: ModelConfig) -> None:
     assert found["peer"]["seconds_per_rollout"] > 0
     assert found["peer"]["name"] == "trl GRPOTrainer"
     assert "sampling" in found["ours"]["parts"]
+
+
+def test_growth_is_measured_along_each_axis_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"hidden": 16, "inner": 24, "layers": 2, "heads": 4, "shared": 2, "words": 90}
+    monkeypatch.setattr(growth, "SHAPES", {"135M": small, "1.5B": {**small, "hidden": 32}})
+    config = ModelConfig(dtype="float32", device="cpu")
+    for axis, values in (("group", (2, 3)), ("completion_tokens", (1, 4)), ("model", ("135M", "1.5B"))):
+        found = list(growth.grow(axis, 1, config, values))
+        assert [one["value"] for one in found] == list(values)
+        assert found[0]["tokens_needed"] < found[1]["tokens_needed"] or axis == "model"
+        assert all(one["ours"]["seconds"] > 0 < one["peer"]["seconds"] for one in found)
+        drawn = growth.plot(found)
+        assert drawn.startswith("<svg")
+        assert "every row whole" in drawn
+    first = next(growth.grow("group", 1, config, (2,)))
+    # 4 prompts of 96 tokens and 8 completions of 12, against 8 rows of 108
+    assert first["tokens_needed"] == 4 * 96 + 8 * 12
+    assert first["tokens_whole_rows"] == 8 * 108
+
+
+def test_the_shapes_have_the_sizes_they_are_called_by() -> None:
+    with torch.device("meta"):
+        sizes = {
+            name: AutoModelForCausalLM.from_config(growth.llama(shape)).num_parameters()
+            for name, shape in growth.SHAPES.items()
+        }
+    assert sizes["135M"] == 134_515_008  # as SmolLM2-135M
+    assert sizes["360M"] == 361_821_120
+    assert sizes["1.5B"] == pytest.approx(1.54e9, rel=0.01)

@@ -40,16 +40,18 @@ def update(shape: Shape, config: ModelConfig | None = None) -> dict[str, Any]:
     Prompts are OpenI findings; completions are impressions of as many studies. Raises AssetError without the OpenI
     reports or the model.
     """
-    import torch
-    from peft import get_peft_model
-
-    from radiograd.train.scoring import attach_scoring, score_completions
-
     config = config or RunConfig().model
-    model = get_peft_model(models.load_policy(config), models.lora_config(config.lora)).train()
-    attach_scoring(model)
+    model = _trainable(models.load_policy(config), config)
     studies = _studies(shape.prompts * shape.group + shape.prompts)
-    batch = _batch(model, config, studies, shape)
+    return update_of(model, _batch(model, config, studies, shape), shape)
+
+
+def update_of(model: Any, batch: tuple[Any, ...], shape: Shape) -> dict[str, Any]:
+    """The same for a trainable model and a batch: prompts, their mask, completions, their mask; (P * G, ...) each."""
+    import torch
+
+    from radiograd.train.scoring import score_completions
+
     weights = torch.randn(batch[2].shape, generator=torch.Generator().manual_seed(shape.seed)).to(model.device)
 
     def run(score: Callable[[], Any]) -> Callable[[], None]:
@@ -75,6 +77,16 @@ def update(shape: Shape, config: ModelConfig | None = None) -> dict[str, Any]:
         model,
         {**_shape(shape), "tokens_needed": needed, "tokens_whole_rows": int(batch[1].sum() + batch[3].sum())},
     )
+
+
+def _trainable(model: Any, config: ModelConfig) -> Any:
+    from peft import get_peft_model
+
+    from radiograd.train.scoring import attach_scoring
+
+    model = get_peft_model(model, models.lora_config(config.lora)).train()
+    attach_scoring(model)
+    return model
 
 
 def rollout(shape: Shape, config: ModelConfig | None = None) -> dict[str, Any]:
