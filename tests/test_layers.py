@@ -15,7 +15,7 @@ import radiograd
 ROOT = Path(radiograd.__file__).parent
 FLOORS = (
     {"errors", "types"},
-    {"packing", "adapters", "norms"},
+    {"packing", "adapters", "norms", "lanes"},
     {"prompt_cache"},
     {
         "naming",
@@ -124,6 +124,7 @@ LIGHT_MODULES = (
     "radiograd.labelers.process",
     "radiograd.labelers.protocol",
     "radiograd.labelers.rules",
+    "radiograd.lanes",
     "radiograd.lines",
     "radiograd.metrics",
     "radiograd.metrics.bertscore",

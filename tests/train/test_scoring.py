@@ -26,10 +26,12 @@ def _policy(folder: Path):
     return model.train()
 
 
-@pytest.fixture(params=["packed", "cached"])
-def policy(request: pytest.FixtureRequest, tiny_model: Path):
-    """The two ways to share a prompt: one row without padding, or its keys and values repeated."""
+@pytest.fixture(params=["packed", "lanes", "cached"])
+def policy(request: pytest.FixtureRequest, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    """The ways to share a prompt: one row without padding, several of them side by side, or its keys repeated."""
     model = _policy(tiny_model)
+    most = 2 if request.param == "lanes" else 1
+    monkeypatch.setattr(scoring.lanes, "width", lambda model, parts: min(parts, most))
     if request.param == "cached":
         model.set_attn_implementation("eager")
     attach_scoring(model)
@@ -189,10 +191,10 @@ def test_with_gradient_checkpointing_the_numbers_stay_and_a_lost_cache_is_said(
     torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=0)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
     said = [record.getMessage() for record in caplog.records if record.name == "radiograd.train.scoring"]
-    if "packed" in request.node.name:
-        assert not said
-    else:
+    if "cached" in request.node.name:
         assert "prompts are not shared" in said[0]
+    else:
+        assert not said
 
 
 def test_one_long_row_goes_alone_when_its_padding_costs_more_than_a_pass() -> None:

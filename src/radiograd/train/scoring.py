@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from radiograd import attention, models, packing
+from radiograd import attention, lanes, models, packing
 from radiograd.errors import ModelError
 from radiograd.train import head
 
@@ -79,29 +79,47 @@ def _score(base: Any, kind: str, **arguments: Any) -> Any:
 
 
 def _labels(base: Any, ids: Any, mask: Any, labels: Any) -> Any:
+    wanted = labels[:, 1:] != -100
+    lengths, counts = mask.sum(-1).tolist(), wanted.sum(-1)
+    wide = lanes.width(base, len(lengths)) if _packs(base) else 1
+    rows = [torch.tensor(lane, device=ids.device) for lane in lanes.balanced(lengths, wide)]
+    parts = [functools.partial(_label_part, base, ids[r], mask[r], labels[r], wanted[r], wide) for r in rows]
+    found = lanes.side_by_side(base, parts)
+    if len(rows) == 1:
+        return found[0][0]
+    first = counts.cumsum(0) - counts  # of each row's labels among all
+    logps = torch.zeros(int(counts.sum()), dtype=torch.float32, device=ids.device)
+    for mine, (values, _) in zip(rows, found, strict=True):
+        row, _ = wanted[mine].nonzero(as_tuple=True)
+        number = (wanted[mine].cumsum(-1) - 1)[wanted[mine]]
+        logps = logps.index_copy(0, first[mine][row] + number, values)
+    return logps
+
+
+def _label_part(base: Any, ids: Any, mask: Any, labels: Any, wanted: Any, wide: int) -> tuple[Any, Any]:
+    """Log-probabilities and entropies of the labels of some rows, in row order."""
     from torch.utils.checkpoint import checkpoint
 
-    wanted = labels[:, 1:] != -100
-    targets = labels[:, 1:][wanted]
-    parts = [part for part in _parts(mask.sum(-1).tolist(), ids.device.type) if part]
     states = _packed_states if _packs(base) else _padded_states
-    if len(parts) == 1:
-        hidden = states(base, ids, mask, wanted)
-    else:  # a batch of many tokens is computed in parts, and each part once more on the way back
-        hidden = torch.cat(
-            [
-                checkpoint(states, base, ids[p], mask[p], wanted[p], use_reentrant=False, preserve_rng_state=False)
-                for p in parts
-            ]
-        )
-    return _head(base, hidden, targets)[0]
+    parts = [part for part in _parts(mask.sum(-1).tolist(), ids.device.type, _KEPT_TOKENS // wide) if part]
+    with models.precision(base):
+        if len(parts) == 1:
+            hidden = states(base, ids, mask, wanted)
+        else:  # a batch of many tokens is computed in parts, and each part once more on the way back
+            hidden = torch.cat(
+                [
+                    checkpoint(states, base, ids[p], mask[p], wanted[p], use_reentrant=False, preserve_rng_state=False)
+                    for p in parts
+                ]
+            )
+        return _head(base, hidden, labels[:, 1:][wanted])
 
 
-def _parts(lengths: Sequence[int], device: str) -> list[slice]:
+def _parts(lengths: Sequence[int], device: str, most: int) -> list[slice]:
     """Consecutive rows whose activations are kept at a time."""
     parts, first, tokens = [], 0, 0
     for row, length in enumerate(lengths):
-        if device == "cpu" and row > first and tokens + length > _KEPT_TOKENS:
+        if device == "cpu" and row > first and tokens + length > most:
             parts.append(slice(first, row))
             first, tokens = row, 0
         tokens += length
@@ -150,16 +168,38 @@ def _completions(base: Any, prompts: Any, prompt_mask: Any, ids: Any, mask: Any,
 def _packed_completions(
     base: Any, prompts: Any, prompt_mask: Any, inverse: Any, ids: Any, mask: Any, temperature: float
 ) -> tuple[Any, Any]:
-    """Every distinct token once, in one row without padding (see :mod:`radiograd.packing`)."""
-    packed = packing.pack(_texts(prompts, prompt_mask), _texts(ids, mask), inverse.tolist())
-    packed = packing.to_device(packed, ids.device)
+    """Every distinct token once, in one row without padding (see :mod:`radiograd.packing`); prompts in lanes."""
+    texts, answers, owners = _texts(prompts, prompt_mask), _texts(ids, mask), inverse.tolist()
+    sizes = [len(text) for text in texts]
+    for answer, owner in zip(answers, owners, strict=True):
+        sizes[owner] += len(answer)
+    rows: list[list[int]] = []
+    for lane in lanes.balanced(sizes, lanes.width(base, len(texts))):
+        here = set(lane)
+        rows.append([row for row, owner in enumerate(owners) if owner in here and answers[row]])
+
+    def part(mine: list[int]) -> tuple[Any, Any]:
+        used = sorted({owners[row] for row in mine})
+        place = {owner: number for number, owner in enumerate(used)}
+        packed = packing.pack([texts[o] for o in used], [answers[r] for r in mine], [place[owners[r]] for r in mine])
+        packed = packing.to_device(packed, ids.device)
+        index = torch.tensor(mine, device=ids.device)
+        seen = mask[index].bool()
+        row, column = seen.nonzero(as_tuple=True)
+        starts = (seen.cumsum(-1) - 1)[row, column]
+        with models.precision(base):
+            hidden = _row(base, packed)[packed.hidden_B_T[row, starts]]
+            return _head(base, hidden, ids[index][seen], temperature)
+
     logps = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
-    row, column = mask.bool().nonzero(as_tuple=True)
-    if not len(row):
-        return logps, torch.zeros_like(logps)
-    hidden = _row(base, packed)[packed.hidden_B_T[row, column]]
-    values, entropy = _head(base, hidden, ids[row, column], temperature)
-    return logps.index_put((row, column), values), torch.zeros_like(logps).index_put((row, column), entropy)
+    entropies = torch.zeros_like(logps)
+    rows = [mine for mine in rows if mine]
+    found = lanes.side_by_side(base, [functools.partial(part, mine) for mine in rows]) if rows else []
+    for mine, (values, entropy) in zip(rows, found, strict=True):
+        row, column = mask[mine].bool().nonzero(as_tuple=True)
+        where = torch.tensor(mine, device=ids.device)[row], column
+        logps, entropies = logps.index_put(where, values), entropies.index_put(where, entropy)
+    return logps, entropies
 
 
 def _cached_completions(
