@@ -159,7 +159,10 @@ def test_a_type_chooses_the_keys_and_their_defaults(tmp_path: Path) -> None:
         ("align: {type: dpo, beta: 0}", "align.beta: Input should be greater than 0"),
         ("align: {type: dpo, anchor: stf}", "align.anchor: Input should be 'none', 'sft' or 'dpop'"),
         ("align: {type: dpo, batch_size: 10}", "align: batch_size 10 is not a multiple of micro_batch 8"),
-        ("align: {type: dpo, chosen_source: judge_winner, rejected_source: both}", "would reject the judge's own winner"),
+        (
+            "align: {type: dpo, chosen_source: judge_winner, rejected_source: both}",
+            "would reject the judge's own winner",
+        ),
         ("align: 3", "align: Input should be a valid dictionary"),
     ],
 )

@@ -20,6 +20,7 @@ FLOORS = (
     {
         "naming",
         "config",
+        "preferences",
         "stats",
         "rl",
         "charts",
@@ -148,6 +149,7 @@ LIGHT_MODULES = (
     "radiograd.models",
     "radiograd.norms",
     "radiograd.packing",
+    "radiograd.preferences",
     "radiograd.probes",
     "radiograd.prompt_cache",
     "radiograd.prompts",

@@ -13,7 +13,7 @@ SECRET = "Sekret effusion"
 
 
 def line(**fields: Any) -> str:
-    return json.dumps({"study_id": "s1", "chosen": "Clear lungs.", "rejected": SECRET, **fields})
+    return json.dumps({"study_id": "s1", "chosen": "Clear lungs.", "rejected": SECRET, **fields}, ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,7 @@ def test_only_a_study_and_two_texts_must_be_given() -> None:
     ("bad", "why"),
     [
         (SECRET, "not JSON"),
+        (line(chosen="caf\ufffd"), "not UTF-8"),
         (f'["{SECRET}"]', "not a JSON object"),
         (json.dumps({"study_id": "s", "chosen": SECRET}), "rejected is missing"),
         (line(weight=0), "weight 0.0 is not a finite number above 0"),
@@ -76,6 +77,12 @@ def test_the_fingerprint_changes_with_what_training_sees_and_with_nothing_else()
     here = fingerprint([PAIR, replace(PAIR, study_id="s2")])
     assert len(bytes.fromhex(here)) == 6
     assert here == fingerprint([replace(PAIR, provenance={"a": 1}), replace(PAIR, study_id="s2")])
-    others: list[dict[str, Any]] = [{"chosen": "x"}, {"rejected": "x"}, {"weight": 2.0}, {"findings": "x"}, {"round": 1}]
+    others: list[dict[str, Any]] = [
+        {"chosen": "x"},
+        {"rejected": "x"},
+        {"weight": 2.0},
+        {"findings": "x"},
+        {"round": 1},
+    ]
     assert len({fingerprint([replace(PAIR, **other)]) for other in others}) == len(others)
     assert fingerprint([replace(PAIR, study_id="s2"), PAIR]) != here

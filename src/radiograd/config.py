@@ -423,7 +423,9 @@ def _explain(error: Any) -> str:
         align = ALIGNMENTS[location.pop(1)]  # behind align, pydantic names the member of the union: that is no key
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        others = [n for n, other in ALIGNMENTS.items() if align not in (None, other) and location[1] in other.model_fields]
+        others = [
+            n for n, other in ALIGNMENTS.items() if align not in (None, other) and location[1] in other.model_fields
+        ]
         if others and len(location) == 2:
             return f"unknown key {key!r}: it belongs to align.type={others[0]}"
         return f"unknown key {key!r}.{did_you_mean(location[-1], _known_keys(location[:-1], align))}"

@@ -121,6 +121,8 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
 
 
 def _decoded(line: str) -> Any:
+    if "\ufffd" in line:
+        raise ValueError("not UTF-8")
     try:
         return json.loads(line)
     except ValueError:  # its message may quote the line

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _FRAMES = logging.getLogger("radiograd.failure")
 LOG_NOTE = "written to "
 """Begins the note on an unexpected exception that names the attempt's log."""
-STAGES = ("data", "sft", "align", "generate", "evaluate", "report")
+STAGES = ("data", "sft", "pairs", "align", "generate", "evaluate", "report")
 _PACKAGES = ("radiograd", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "sacrebleu", "rouge-score")
 
 
@@ -120,6 +120,11 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def stages_of(config: RunConfig) -> tuple[str, ...]:
+    """The stages that a run of ``config`` goes through, in order: pairs are made for preference optimisation only."""
+    return tuple(stage for stage in STAGES if stage != "pairs" or config.align.type == "dpo")
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------

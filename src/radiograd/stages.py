@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radiograd.config import RunConfig
+from radiograd.config import DPOConfig, GRPOConfig, RunConfig
 from radiograd.errors import AssetError, DataError, RunError
-from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
+from radiograd.preferences import fingerprint as fingerprint_pairs
+from radiograd.preferences import parse_pairs
+from radiograd.runs import Run, read_jsonl, stages_of, write_json, write_jsonl
 from radiograd.selection import share_train
 from radiograd.types import SPLITS, Study
 
@@ -42,11 +45,20 @@ def sft(run: Run) -> Mapping[str, Any]:
     return train_sft(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[0])
 
 
+def pairs(run: Run) -> Mapping[str, Any]:
+    """sft/adapter -> pairs.jsonl, for preference optimisation. A pairs.jsonl that is there already is kept."""
+    _ = run.config.dpo  # ConfigError for a run that is aligned otherwise
+    run.facts("sft")
+    return _pairs_of_round(run, 0)
+
+
 def align(run: Run) -> Mapping[str, Any]:
-    """sft/adapter -> align/adapter."""
+    """sft/adapter (and pairs.jsonl) -> align/adapter."""
+    run.facts("sft")
+    if run.config.align.type == "dpo":
+        return _preference_rounds(run)
     from radiograd.train.grpo import train_grpo
 
-    run.facts("sft")
     return train_grpo(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[1])
 
 
@@ -76,6 +88,7 @@ def report(run: Run) -> Mapping[str, Any]:
 PROGRAMS: Mapping[str, Program] = {
     "data": data,
     "sft": sft,
+    "pairs": pairs,
     "align": align,
     "generate": generate,
     "evaluate": evaluate,
@@ -90,6 +103,11 @@ BY_SET = {"generate": generate, "evaluate": evaluate}
 def mark(stage: str, eval_set: str = "test") -> str:
     """Under which name ``stage`` is marked as done: ``generate`` for the test set, ``generate-val`` for val."""
     return stage if eval_set == "test" else f"{stage}-{eval_set}"
+
+
+def programs(config: RunConfig) -> dict[str, Program]:
+    """The programs that a run of ``config`` goes through, in order."""
+    return {stage: PROGRAMS[stage] for stage in stages_of(config)}
 
 
 def step(name: str, eval_set: str = "test") -> dict[str, Program]:
@@ -116,7 +134,8 @@ def check_names(config: RunConfig) -> None:
         load_metric(name)
     for name in config.evaluate.baselines:
         baselines.check(name)
-    build_reward(config.align.reward)
+    if config.reward is not None:
+        build_reward(config.reward)
     require_train_extra()
 
 
@@ -162,8 +181,9 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
     sft_tokens = sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in for_sft)
-    group = config.align.prompts * config.align.group_size
     mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
+    plan = _plan_dpo if isinstance(config.align, DPOConfig) else _plan_grpo
+    steps, sampling = plan(config, len(for_align), mean_prompt)
     return {
         "name": config.name,
         "digest": digest(config),
@@ -173,12 +193,32 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         "aligned_on_at_most": len(for_align),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
         "sft_tokens": round(sft_tokens * config.sft.epochs),
-        "rollout_prompt_tokens": round(config.align.rollouts * config.align.prompts * mean_prompt),
-        "rollout_new_tokens_at_most": config.align.rollouts * group * config.align.max_new_tokens,
+        **sampling,
         "optimiser_steps": {
             "sft": -(-round(len(for_sft) * config.sft.epochs) // config.sft.batch_size),
-            "align": config.align.rollouts * config.align.updates_per_rollout,
+            "align": steps,
         },
+    }
+
+
+def _plan_grpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int, dict[str, int]]:
+    """Optimiser steps of the alignment, and what is sampled for it."""
+    align = config.grpo
+    return align.rollouts * align.updates_per_rollout, {
+        "rollout_prompt_tokens": round(align.rollouts * align.prompts * mean_prompt),
+        "rollout_new_tokens_at_most": align.rollouts * align.prompts * align.group_size * align.max_new_tokens,
+    }
+
+
+def _plan_dpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int, dict[str, int]]:
+    """The same where pairs are made: as if every study gave all the pairs that it can."""
+    align = config.dpo
+    used = min(studies, align.prompts or studies)
+    made = used * (align.candidates if align.rejected_source == "both" else 1)
+    return align.rounds * -(-round(made * align.epochs) // align.batch_size), {
+        "pairs_at_most": align.rounds * made,
+        "candidate_prompt_tokens": round(align.rounds * used * mean_prompt),
+        "candidate_new_tokens_at_most": align.rounds * used * align.candidates * align.max_new_tokens,
     }
 
 
@@ -189,10 +229,89 @@ def _prepared(config: RunConfig) -> Prepared:
     from radiograd.prompts import alignable
 
     prepared = prepare(config)
-    alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], config.align.prompts)
+    prompts = config.align.prompts if isinstance(config.align, GRPOConfig) else 1
+    alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], prompts)
     if "other_patient" in config.evaluate.baselines:
         baselines.other_patient(prepared.pool, prepared.test, config.seed)
     return prepared
+
+
+def _preference_rounds(run: Run) -> Mapping[str, Any]:
+    """Train on the pairs of each round in turn; a later round first gets pairs from the newest policy."""
+    from radiograd.train.dpo import keep_as_aligned, train_dpo
+
+    rounds = run.config.dpo.rounds
+    train = _studies(run, "train")
+    held_out = {study.study_id for split in ("val", "test") for study in _studies(run, split)}
+    _check_pairs(run, "pairs", 0)
+    if rounds == 1:
+        return train_dpo(run, train, held_out)
+    found: list[dict[str, Any]] = []
+    for number in range(rounds):
+        made, trained = f"pairs_round_{number}", f"align_round_{number}"
+        if number and not run.done(made):
+            run.mark_done(made, **_pairs_of_round(run, number))
+        if number:
+            _check_pairs(run, made, number)
+        if not run.done(trained):
+            run.mark_done(trained, **train_dpo(run, train, held_out, number))
+        found.append(run.facts(trained))
+    keep_as_aligned(run, rounds - 1)
+    return _sum_of_rounds(found)
+
+
+def _sum_of_rounds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of the whole stage, and those of each round by its number."""
+    rounds = {f"round {number}": {k: v for k, v in facts.items() if k != "stage"} for number, facts in enumerate(found)}
+    return {
+        **{name: sum(facts[name] for facts in found) for name in ("pairs", "steps", "tokens")},
+        "drift_alarm": any(facts["drift_alarm"] for facts in found),
+        **{name: found[-1][name] for name in ("device", "dtype")},
+        "peak_gib": max(facts["peak_gib"] for facts in found),
+        "rounds": rounds,
+    }
+
+
+def _pairs_of_round(run: Run, number: int) -> dict[str, Any]:
+    """Have the pairs of one round made, unless pairs.jsonl holds some already; what is to be recorded of them."""
+    given = _fingerprint_of_round(run, number)
+    if given is not None:
+        return {"pairs": given[0], "given": True, "fingerprint": given[1]}
+    try:
+        module = importlib.import_module("radiograd.pairs")
+    except ModuleNotFoundError as error:
+        if error.name != "radiograd.pairs":
+            raise
+        raise RunError(f"pairs cannot be made yet; put your own into {run.path / 'pairs.jsonl'}") from error
+    facts = dict(module.make_pairs(run, number))
+    made = _fingerprint_of_round(run, number)
+    if made is None:
+        raise RunError(f"no pair was made in round {number}, so there is nothing to align on")
+    return {**facts, "pairs": made[0], "given": False, "fingerprint": made[1]}
+
+
+def _fingerprint_of_round(run: Run, number: int) -> tuple[int, str] | None:
+    """How many pairs of round ``number`` pairs.jsonl holds, and their fingerprint; None when it holds none."""
+    path = run.path / "pairs.jsonl"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8", errors="replace") as file:
+        parsed = parse_pairs(file)
+    if not parsed.pairs and parsed.problems:
+        problem = parsed.problems[0]
+        raise RunError(f"{path} holds no pair; line {problem.line}: {problem.why}")
+    found = [pair for pair in parsed.pairs if pair.round == number]
+    return (len(found), fingerprint_pairs(found)) if found else None
+
+
+def _check_pairs(run: Run, stage: str, number: int) -> None:
+    """RunError when the pairs of a round are not those that ``stage`` recorded."""
+    found = _fingerprint_of_round(run, number)
+    if found is None or found[1] != run.facts(stage)["fingerprint"]:
+        raise RunError(
+            f"{run.path / 'pairs.jsonl'} has changed since {run.path} was aligned on it or meant to be. "
+            "Use another name=..., or put the old file back"
+        )
 
 
 def _studies(run: Run, split: str) -> list[Study]:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from radiograd.rl.preference import accuracy, dpo, margins, sequence_logps, shortfall, weighted_mean
+from radiograd.rl.preference import accuracy, dpo, margins, relative_weights, sequence_logps, shortfall
 
 
 def values(*numbers: float) -> torch.Tensor:
@@ -107,6 +107,7 @@ def test_accuracy_is_the_share_of_margins_above_zero() -> None:
 
 
 def test_a_pair_of_weight_two_counts_as_two_pairs() -> None:
-    once = weighted_mean(values(1.0, 4.0), values(2.0, 1.0))
-    twice = weighted_mean(values(1.0, 1.0, 4.0), values(1.0, 1.0, 1.0))
-    assert float(once) == float(twice) == pytest.approx(2.0)  # (2 + 4) / 3
+    weights = relative_weights(values(2.0, 1.0))
+    torch.testing.assert_close(weights, values(4 / 3, 2 / 3))
+    losses = values(1.0, 4.0)
+    assert float((weights * losses).mean()) == pytest.approx(2.0)  # (1 + 1 + 4) / 3

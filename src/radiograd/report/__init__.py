@@ -35,7 +35,7 @@ from radiograd.report.results import (
     stratum_tables,
 )
 from radiograd.report.wording import METRIC_LABELS, ROW_PHRASES, moment
-from radiograd.runs import STAGES, Run, write_text
+from radiograd.runs import Run, stages_of, write_text
 from radiograd.text.explain import visible
 
 MAIN_METRIC = "rougeL"
@@ -70,7 +70,7 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
     clinical = next((m for m in CLINICAL_METRICS if m in metrics), None)
     mains = list(dict.fromkeys(m for m in (main, clinical) if m is not None))
     shown = [row["name"] for row in models] + (["retrieval"] if any(r["name"] == "retrieval" for r in rows) else [])
-    terms = run.config.align.reward
+    terms = run.config.reward or {}
     scored = case_metrics(metrics, mains)
     chosen = choose_cases(inputs.studies, run.config.seed)
     collapse = collapse_panel(inputs)
@@ -103,12 +103,12 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
             for part in _extremes(inputs, [row["name"] for row in models], main, clinical)
         ],
         "counts": counts_blocks(inputs.counts),
-        "stages": [stage_view(stage, inputs.done.get(stage)) for stage in STAGES if stage != "report"],
+        "stages": [stage_view(stage, inputs.done.get(stage)) for stage in stages_of(run.config) if stage != "report"],
         "attempts": [{**a, "started_text": moment(a.get("started"))} for a in inputs.attempts],
         "manifest": inputs.manifest,
         "created": moment(inputs.manifest.get("created")),
         "config_text": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        "reward_text": reward_text(run.config.align.reward),
+        "reward_text": reward_text(terms) if terms else "",
         "folder": str(run.path),
         "typed_folder": shlex.quote(str(run.path)),
         "typed_config": shlex.quote(str(run.path / "config.json")),

@@ -51,7 +51,7 @@ def dpo(
 
 
 def shortfall(chosen_N: Tensor, ref_chosen_N: Tensor) -> Tensor:
-    """max(0, ref - policy): by how much the policy finds the chosen answer less likely than the reference. (N,) nats."""
+    """max(0, ref - policy): by how much chosen is less likely than under the reference. (N,) nats."""
     return (ref_chosen_N - chosen_N).clamp(min=0)
 
 
@@ -60,6 +60,6 @@ def accuracy(margins_N: Tensor) -> Tensor:
     return (margins_N > 0).float().mean()
 
 
-def weighted_mean(losses_N: Tensor, weights_N: Tensor) -> Tensor:
-    """Sum of weight x loss over the sum of weights: a pair of weight 2 counts as two pairs of weight 1. Scalar."""
-    return (losses_N * weights_N).sum() / weights_N.sum()
+def relative_weights(weights_N: Tensor) -> Tensor:
+    """Weights scaled to a mean of 1: a pair of weight 2 counts as two of weight 1, wherever they stand. (N,)."""
+    return weights_N / weights_N.mean()
