@@ -75,7 +75,7 @@ def train_dpo(run: Run, train: Sequence[Study], held_out: Collection[str] = (), 
         peft_config=models.lora_config(config.model.lora),
         callbacks=[checkpoints.Keeper(run, "align", metrics_row, before)],
     )
-    models.free_adapter_inputs(trainer.model)
+    models.prepare_adapters(trainer.model)
     if number:
         previous = round_folder(run, number - 1) / "adapter"
         set_peft_model_state_dict(trainer.model, load_peft_weights(str(previous), device="cpu"))
@@ -123,12 +123,13 @@ def _steps_before(run: Run, number: int) -> int:
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]
     """TRL's trainer with our loss and log-probabilities, on rows that are tokens already and taken in their order."""
 
+    loss_is_scaled_for_ga = True  # our loss divides by the pairs of the whole step: it must not be divided again
+
     def __init__(self, *, dpo: DPOConfig, **kwargs: Any) -> None:
         self.dpo = dpo
         self._step_began = 0.0
         self._warned = False
         super().__init__(**kwargs)
-        self.model_accepts_loss_kwargs = True  # our loss divides by the whole step's pairs, whatever the model's does
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
         return dataset
@@ -268,6 +269,6 @@ def drift_facts(run: Run, before: int) -> dict[str, Any]:
 
 def _read(path: Path) -> Pairs:
     if not path.exists():
-        raise RunError(f"{path} is missing; run the stage that makes pairs, or put your own pairs.jsonl there")
+        raise RunError(f"{path} is missing; run: radiograd pairs {path.parent}, or put your own pairs there")
     with path.open(encoding="utf-8", errors="replace") as file:
         return parse_pairs(file)
