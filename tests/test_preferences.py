@@ -36,7 +36,7 @@ def test_only_a_study_and_two_texts_must_be_given() -> None:
     ("bad", "why"),
     [
         (SECRET, "not JSON"),
-        (line(chosen="caf\ufffd"), "not UTF-8"),
+        (line(chosen="caf\udce9"), "not UTF-8"),
         (f'["{SECRET}"]', "not a JSON object"),
         (json.dumps({"study_id": "s", "chosen": SECRET}), "rejected is missing"),
         (line(weight=0), "weight 0.0 is not a finite number above 0"),
@@ -66,6 +66,11 @@ def test_a_bad_line_is_named_and_the_good_ones_survive(bad: str, why: str) -> No
     assert found.lines == (1, 4)
     assert [(problem.line, problem.why) for problem in found.problems] == [(2, why)]
     assert SECRET not in repr(found.problems)
+
+
+def test_a_sampled_text_may_hold_the_replacement_character() -> None:
+    (pair,) = parse_pairs([line(rejected="caf\ufffd")]).pairs
+    assert pair.rejected == "caf\ufffd"
 
 
 def test_an_unknown_field_is_told_with_the_known_ones() -> None:

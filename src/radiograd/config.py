@@ -196,6 +196,17 @@ class GRPOConfig(Section):
         return self
 
 
+class ImportConfig(Section):
+    """Preferences of radiologists, to be mixed with the pairs that a run makes itself."""
+
+    path: str
+    """CSV (.csv, with a header) or JSON lines (.jsonl), plain or .gz. Columns: docs/rgro.md."""
+    kind: Literal["expert", "edits"]
+    """expert: which of two impressions a radiologist preferred; edits: a draft and what it was corrected to."""
+    weight: float = Field(default=1.0, gt=0.0)
+    """How often each of them counts; multiplied with a weight column when there is one."""
+
+
 class DPOConfig(Section):
     """Direct preference optimisation (arXiv:2305.18290) from the SFT policy, on pairs.jsonl; RGRO's second step."""
 
@@ -226,8 +237,8 @@ class DPOConfig(Section):
     """Nats a token by which chosen may fall below the SFT policy, in the mean of a step, before it is told."""
     candidates: int = Field(default=2, ge=2)
     """Impressions sampled for each study, of which the judge takes a loser."""
-    prompts: Positive | None = None
-    """Studies that pairs are made for, in each round (null = all that alignment may use)."""
+    prompts: int | None = Field(default=None, ge=0)
+    """Studies that pairs are made for, in each round (null = all that alignment may use; 0 = none, imports alone)."""
     temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature of the candidates."""
     max_new_tokens: Positive = 64
@@ -238,11 +249,13 @@ class DPOConfig(Section):
     judge: str = "rules"
     """Who compares candidates: rules, another judge by name, or your own package.module:name."""
     judge_options: dict[str, Any] = Field(default_factory=dict)
-    """What the judge is made with: model, endpoint, prompt, ..."""
+    """What the judge is made with: model, base_url, temperature, ... See docs/judges.md."""
     judge_sees_reference: bool = True
     """Whether the judge is shown the radiologist's own impression."""
     max_unscored: float = Field(default=0.2, ge=0.0, le=1.0)
-    """Share of the studies whose candidates the judge may leave undecided before the run stops."""
+    """Share of the studies that the judge may leave unscored before the run stops. A tie is an answer."""
+    imports: tuple[ImportConfig, ...] = ()
+    """Files of expert preferences and of edits, mixed into the pairs of every round."""
 
     @model_validator(mode="after")
     def _divides(self) -> DPOConfig:
@@ -253,6 +266,8 @@ class DPOConfig(Section):
                 f"rejected_source {self.rejected_source} would reject the judge's own winner; "
                 "chosen_source: judge_winner needs rejected_source: judge_loser"
             )
+        if self.prompts == 0 and not self.imports:
+            raise ValueError("prompts 0 makes no pairs; name files in imports, or give prompts a number")
         return self
 
 

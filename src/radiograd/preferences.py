@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 CHOSEN_SOURCES: Final = ("reference", "judge_winner", "expert", "edit")
 REJECTED_SOURCES: Final = ("judge_loser", "both", "random", "expert", "edit")
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_WORD = re.compile(r"[^\W_]+")
 FIELDS: Final = (
     *("study_id", "chosen", "rejected", "weight", "chosen_source", "rejected_source", "round", "findings"),
     "provenance",
@@ -101,7 +104,8 @@ class Pairs:
 
 def parse_pairs(lines: Iterable[str]) -> Pairs:
     """The pairs in the lines of a ``pairs.jsonl``. A bad line is a problem with its number, and the rest survive;
-    blank lines are passed over."""
+    blank lines are passed over. Open the file with ``errors="surrogateescape"``: a line that is not UTF-8 is then known
+    from one that holds the replacement character, as a sampled text may."""
     pairs, numbers, problems = [], [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -114,6 +118,11 @@ def parse_pairs(lines: Iterable[str]) -> Pairs:
     return Pairs(tuple(pairs), tuple(numbers), tuple(problems))
 
 
+def normalised(text: str) -> str:
+    """Words in lower case with single blanks between: two texts with the same are the same for a reader."""
+    return " ".join(_WORD.findall(text.lower()))
+
+
 def fingerprint(pairs: Sequence[Pair]) -> str:
     """Twelve hex digits that change with anything in ``pairs`` that training sees, and with their order."""
     seen = [[p.study_id, p.chosen, p.rejected, p.weight, p.round, p.findings] for p in pairs]
@@ -121,7 +130,7 @@ def fingerprint(pairs: Sequence[Pair]) -> str:
 
 
 def _decoded(line: str) -> Any:
-    if "\ufffd" in line:
+    if _ESCAPED.search(line):
         raise ValueError("not UTF-8")
     try:
         return json.loads(line)

@@ -157,6 +157,11 @@ class Run:
         facts: dict[str, Any] = read_json(self.path / "done" / f"{stage}.json")
         return facts
 
+    def round_folder(self, number: int) -> Path:
+        """Where round ``number`` of a preference optimisation keeps its files: ``align`` when there is one round."""
+        align = self.path / "align"
+        return align if self.config.dpo.rounds == 1 else align / f"round_{number:04d}"
+
     # -- status and metrics
 
     def set_status(self, state: str, stage: str | None, why: str | None = None) -> None:

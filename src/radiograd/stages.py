@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,14 @@ from radiograd.config import DPOConfig, GRPOConfig, RunConfig
 from radiograd.errors import AssetError, DataError, RunError
 from radiograd.preferences import fingerprint as fingerprint_pairs
 from radiograd.preferences import parse_pairs
-from radiograd.runs import Run, read_jsonl, stages_of, write_json, write_jsonl
+from radiograd.runs import Run, read_json, read_jsonl, stages_of, write_json, write_jsonl
 from radiograd.selection import share_train
 from radiograd.types import SPLITS, Study
 
 if TYPE_CHECKING:
     from radiograd.data.prepare import Prepared
+
+log = logging.getLogger(__name__)
 
 Program = Callable[[Run], Mapping[str, Any]]
 
@@ -46,7 +48,7 @@ def sft(run: Run) -> Mapping[str, Any]:
 
 
 def pairs(run: Run) -> Mapping[str, Any]:
-    """sft/adapter -> pairs.jsonl, for preference optimisation. A pairs.jsonl that is there already is kept."""
+    """sft/adapter (and files of experts) -> pairs.jsonl. A pairs.jsonl that is the user's own is kept as it is."""
     _ = run.config.dpo  # ConfigError for a run that is aligned otherwise
     run.facts("sft")
     return _pairs_of_round(run, 0)
@@ -120,7 +122,7 @@ def step(name: str, eval_set: str = "test") -> dict[str, Program]:
 def check_names(config: RunConfig) -> None:
     """Resolve every name and extra of ``config`` before anything is fetched, read or loaded.
 
-    Raises ConfigError or MissingExtra.
+    Raises ConfigError, DataError or MissingExtra.
     """
     from radiograd import baselines
     from radiograd.data.builtin import READERS
@@ -136,7 +138,24 @@ def check_names(config: RunConfig) -> None:
         baselines.check(name)
     if config.reward is not None:
         build_reward(config.reward)
+    if isinstance(config.align, DPOConfig):
+        _check_pairs_of(config)
     require_train_extra()
+
+
+def _check_pairs_of(config: RunConfig) -> None:
+    """The judge's name and options, and the files of expert pairs. A judge that loads a model is not loaded yet."""
+    from radiograd.judges.builtin import JUDGES
+    from radiograd.naming import resolve
+    from radiograd.pairs import load_judge_of
+    from radiograd.pairs.imports import check_import
+
+    if config.dpo.rejected_source == "judge_loser" and config.dpo.prompts != 0:
+        resolve("judge", config.dpo.judge, JUDGES)
+        if config.dpo.judge in ("rules", "chat"):
+            load_judge_of(config)
+    for file in config.dpo.imports:
+        check_import(file)
 
 
 def check_model(config: RunConfig) -> None:
@@ -213,10 +232,10 @@ def _plan_grpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int
 def _plan_dpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int, dict[str, int]]:
     """The same where pairs are made: as if every study gave all the pairs that it can."""
     align = config.dpo
-    used = min(studies, align.prompts or studies)
+    used = studies if align.prompts is None else min(studies, align.prompts)
     made = used * (align.candidates if align.rejected_source == "both" else 1)
     return align.rounds * -(-round(made * align.epochs) // align.batch_size), {
-        "pairs_at_most": align.rounds * made,
+        "pairs_at_most_without_imports": align.rounds * made,
         "candidate_prompt_tokens": round(align.rounds * used * mean_prompt),
         "candidate_new_tokens_at_most": align.rounds * used * align.candidates * align.max_new_tokens,
     }
@@ -273,21 +292,21 @@ def _sum_of_rounds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _pairs_of_round(run: Run, number: int) -> dict[str, Any]:
-    """Have the pairs of one round made, unless pairs.jsonl holds some already; what is to be recorded of them."""
-    given = _fingerprint_of_round(run, number)
-    if given is not None:
-        return {"pairs": given[0], "given": True, "fingerprint": given[1]}
-    try:
-        module = importlib.import_module("radiograd.pairs")
-    except ModuleNotFoundError as error:
-        if error.name != "radiograd.pairs":
-            raise
-        raise RunError(f"pairs cannot be made yet; put your own into {run.path / 'pairs.jsonl'}") from error
-    facts = dict(module.make_pairs(run, number))
-    made = _fingerprint_of_round(run, number)
-    if made is None:
-        raise RunError(f"no pair was made in round {number}, so there is nothing to align on")
-    return {**facts, "pairs": made[0], "given": False, "fingerprint": made[1]}
+    """Have the pairs of one round made, unless pairs.jsonl holds some of the user's; what is to be recorded of them."""
+    from radiograd.pairs import folder_of, make_pairs
+
+    there, made = _fingerprint_of_round(run, number), folder_of(run, number) / "made.json"
+    ours = read_json(made) if made.exists() else None
+    if there is not None and (ours is None or ours["fingerprint"] != there[1]):
+        if run.config.dpo.imports:
+            log.warning("%s holds pairs already, so align.imports is not looked at", run.path / "pairs.jsonl")
+        return {"pairs": there[0], "given": True, "fingerprint": there[1]}
+    facts = ours["facts"] if ours is not None and there is not None else make_pairs(run, number)
+    there = _fingerprint_of_round(run, number)
+    if there is None:
+        reasons = "; ".join(f"{n} x {why}" for why, n in facts["without_pair"].items())
+        raise RunError(f"no pair was made in round {number}, so there is nothing to align on ({reasons})")
+    return {**facts, "pairs": there[0], "given": False, "fingerprint": there[1]}
 
 
 def _fingerprint_of_round(run: Run, number: int) -> tuple[int, str] | None:
@@ -295,7 +314,7 @@ def _fingerprint_of_round(run: Run, number: int) -> tuple[int, str] | None:
     path = run.path / "pairs.jsonl"
     if not path.exists():
         return None
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
         parsed = parse_pairs(file)
     if not parsed.pairs and parsed.problems:
         problem = parsed.problems[0]

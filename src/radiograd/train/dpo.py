@@ -46,7 +46,7 @@ def train_dpo(run: Run, train: Sequence[Study], held_out: Collection[str] = (), 
     left.
     """
     config, dpo = run.config, run.config.dpo
-    folder = round_folder(run, number)
+    folder = run.round_folder(number)
     settings.forget_peak()
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
@@ -77,7 +77,7 @@ def train_dpo(run: Run, train: Sequence[Study], held_out: Collection[str] = (), 
     )
     models.prepare_adapters(trainer.model)
     if number:
-        previous = round_folder(run, number - 1) / "adapter"
+        previous = run.round_folder(number - 1) / "adapter"
         set_peft_model_state_dict(trainer.model, load_peft_weights(str(previous), device="cpu"))
     settings.quiet(trainer)
     settings.train(trainer, run, "align", folder / "checkpoints", before)
@@ -95,15 +95,9 @@ def train_dpo(run: Run, train: Sequence[Study], held_out: Collection[str] = (), 
     }
 
 
-def round_folder(run: Run, number: int) -> Path:
-    """Where round ``number`` keeps its files: ``align`` itself when there is one round only."""
-    align = run.path / "align"
-    return align if run.config.dpo.rounds == 1 else align / f"round_{number:04d}"
-
-
 def keep_as_aligned(run: Run, number: int) -> None:
     """The adapter of round ``number`` as ``align/adapter``, whole or not there."""
-    source, target = round_folder(run, number) / "adapter", run.path / "align" / "adapter"
+    source, target = run.round_folder(number) / "adapter", run.path / "align" / "adapter"
     if source == target:
         return
     beside = target.with_name(target.name + ".part")
@@ -270,5 +264,5 @@ def drift_facts(run: Run, before: int) -> dict[str, Any]:
 def _read(path: Path) -> Pairs:
     if not path.exists():
         raise RunError(f"{path} is missing; run: radiograd pairs {path.parent}, or put your own pairs there")
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
         return parse_pairs(file)
