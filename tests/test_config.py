@@ -343,7 +343,7 @@ def others(value: Any) -> list[Any]:
     if value is None:
         return [3, "text"]
     if isinstance(value, (list, dict)):
-        return [value[:-1] if value else [], {"study_id": "accession"}]
+        return [value[:-1] if value else [], {"study_id": "accession"}, [{"path": "edits.csv", "kind": "edits"}]]
     strings = ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
     return [*strings, "sft", "judge_winner", "random"]
 
