@@ -21,6 +21,7 @@ from radiograd.report.curves import training
 from radiograd.report.differences import difference_plot, difference_tables
 from radiograd.report.findings import finding_panel, read_labels
 from radiograd.report.inputs import Inputs, read_inputs
+from radiograd.report.pairs import pairs_panel
 from radiograd.report.profile import profile
 from radiograd.report.provenance import counts_blocks, missing_parts, stage_view, status
 from radiograd.report.results import (
@@ -34,6 +35,7 @@ from radiograd.report.results import (
     signatures,
     stratum_tables,
 )
+from radiograd.report.systems import systems_panel
 from radiograd.report.wording import METRIC_LABELS, ROW_PHRASES, moment
 from radiograd.runs import Run, stages_of, write_text
 from radiograd.text.explain import visible
@@ -92,7 +94,9 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         if evaluation
         else [],
         "findings": finding_panel(read_labels(inputs), run.config.seed, run.config.evaluate.resamples),
+        "systems": systems_panel(inputs, run.config.seed, scored),
         "collapse": collapse,
+        "pairs": pairs_panel(inputs, run.config.seed),
         "training": [group for stage in ("sft", "align") if (group := training(inputs, stage))],
         "profile": profile(inputs.metrics),
         "missing": missing_parts(inputs),

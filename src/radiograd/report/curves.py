@@ -64,10 +64,13 @@ def _name(key: str) -> str:
 
 
 def _alarm_line(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[Series]:
-    """Where the chosen impressions of a preference optimisation set off the alarm."""
+    """Where the chosen impressions of a preference optimisation set off the alarm, once they come halfway to it."""
     if not isinstance(config.align, DPOConfig):
         return []
     level = -config.align.drift_alarm
+    lowest = min(row["chosen_drift_token"] for row in rows if is_number(row.get("chosen_drift_token")))
+    if lowest > level / 2:
+        return []
     return [Series("alarm", [(float(rows[0]["step"]), level), (float(rows[-1]["step"]), level)])]
 
 

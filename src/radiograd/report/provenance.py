@@ -97,7 +97,8 @@ def stage_view(stage: str, facts: Mapping[str, Any] | None) -> dict[str, Any]:
         for suffix, factor in _MEMORY.items()
         if "peak" in key and key.endswith(suffix) and is_number(value)
     ]
-    told = ("stage", "attempt", "seconds", "fingerprint")  # the last stands with the data
+    # the last three stand with the data and the pairs
+    told = ("stage", "attempt", "seconds", "fingerprint", "statistics", "signature")
     plain = {k: v for k, v in facts.items() if k not in told and "peak" not in k}
     return {
         "stage": stage,
