@@ -163,8 +163,15 @@ def test_a_wrong_judge_or_import_is_found_before_anything_else(
 
 
 def test_a_dry_run_counts_the_pairs(tiny_model: Path, tmp_path: Path) -> None:
-    plan = stages.dry_run(config_of(tmp_path, tiny_model, epochs=2.0, rounds=2))
-    # 6 studies x 2 candidates, both rejected, in each of two rounds; 12 pairs x 2 epochs / 8 a step = 3
-    assert plan["pairs_at_most_without_imports"] == 24
+    path = tmp_path / "votes.csv"
+    path.write_text(
+        "study_id,chosen,rejected,findings\nx1,Wires.,Clear.,Wires lie in the midline.\nx2,Wires.,Clear.,\n",
+        encoding="utf-8",
+    )
+    imports = [{"path": str(path), "kind": "expert"}]
+    plan = stages.dry_run(config_of(tmp_path, tiny_model, epochs=2.0, rounds=2, imports=imports))
+    # 6 studies x 2 candidates, both rejected, and one of the two rows, in each of two rounds; 13 x 2 / 8 a step = 4
+    assert plan["pairs_at_most"] == 26
+    assert (plan["pairs_imported_each_round"], plan["import_problems"]) == (1, 1)
     assert plan["candidate_new_tokens_at_most"] == 2 * 6 * 2 * 8
-    assert plan["optimiser_steps"]["align"] == 6
+    assert plan["optimiser_steps"]["align"] == 8

@@ -146,7 +146,9 @@ def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None
     decorated: Any = command
     for decorate in (*options, RUNS, OVERRIDES, click.argument("run_or_config")):
         decorated = decorate(decorated)
-    cli.command(name, help=text, epilog=f"Example: radiograd {name} runs/quickstart")(decorated)
+    cli.command(
+        name, help=text, epilog=f"Example: radiograd {name} runs/{'rgro' if name == 'pairs' else 'quickstart'}"
+    )(decorated)
 
 
 SET = click.option(

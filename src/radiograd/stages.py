@@ -201,8 +201,10 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
     sft_tokens = sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in for_sft)
     mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
-    plan = _plan_dpo if isinstance(config.align, DPOConfig) else _plan_grpo
-    steps, sampling = plan(config, len(for_align), mean_prompt)
+    if isinstance(config.align, DPOConfig):
+        steps, sampling = _plan_dpo(config, len(for_align), mean_prompt, _imported(config, prepared))
+    else:
+        steps, sampling = _plan_grpo(config, len(for_align), mean_prompt)
     return {
         "name": config.name,
         "digest": digest(config),
@@ -229,16 +231,36 @@ def _plan_grpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int
     }
 
 
-def _plan_dpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int, dict[str, int]]:
-    """The same where pairs are made: as if every study gave all the pairs that it can."""
+def _plan_dpo(
+    config: RunConfig, studies: int, mean_prompt: float, imported: tuple[int, int]
+) -> tuple[int, dict[str, int]]:
+    """The same where pairs are made: as if every study gave all the pairs that it can, and none twice."""
     align = config.dpo
     used = studies if align.prompts is None else min(studies, align.prompts)
-    made = used * (align.candidates if align.rejected_source == "both" else 1)
-    return align.rounds * -(-round(made * align.epochs) // align.batch_size), {
-        "pairs_at_most_without_imports": align.rounds * made,
+    pairs = used * (align.candidates if align.rejected_source == "both" else 1) + imported[0]
+    return align.rounds * -(-round(pairs * align.epochs) // align.batch_size), {
+        "pairs_at_most": align.rounds * pairs,
+        "pairs_imported_each_round": imported[0],
+        "import_problems": imported[1],
         "candidate_prompt_tokens": round(align.rounds * used * mean_prompt),
         "candidate_new_tokens_at_most": align.rounds * used * align.candidates * align.max_new_tokens,
     }
+
+
+def _imported(config: RunConfig, prepared: Prepared) -> tuple[int, int]:
+    """Pairs in the files of experts, and rows of theirs that are passed over."""
+    from radiograd.pairs.imports import read_imports
+
+    found = read_imports(
+        config.dpo.imports,
+        train=prepared.train,
+        pool=prepared.pool,
+        held_out=[*prepared.val, *prepared.test],
+        number=0,
+        near_duplicate=config.data.split.near_duplicate,
+        seed=config.seed,
+    )
+    return len(found.pairs), len(found.problems)
 
 
 def _prepared(config: RunConfig) -> Prepared:

@@ -48,8 +48,9 @@ def make_pairs(run: Run, number: int = 0) -> dict[str, Any]:
         first = imported.problems[0]
         log.warning("%d imported rows are passed over; %s: %s", len(imported.problems), first.where, first.why)
     studies = draw_studies(train, config, number)
-    judge = load_judge_of(config) if studies and dpo.rejected_source == "judge_loser" else None
     sampled = sample_candidates(run, studies, number, folder / "candidates.jsonl")
+    # only now: a judge that is a model would lie in memory beside the policy
+    judge = load_judge_of(config) if studies and dpo.rejected_source == "judge_loser" else None
     judged = judge_candidates(judge, studies, sampled, dpo, folder / "preferences.jsonl") if judge else {}
     made = pair_up(studies, sampled, judged, dpo, config.seed, number)
     pairs, dropped = merge(imported.pairs, made.pairs)
