@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from radiograd.config import (
     SHIPPED_CONFIGS,
+    DPOConfig,
     GRPOConfig,
     RunConfig,
     apply_override,
@@ -122,6 +123,55 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         RunConfig().seed = 8  # type: ignore[misc]
+
+
+# ---- the kinds of alignment ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["seed: 1", "align: {lr: 1e-3}", "align: {type: grpo}", "align: {rollouts: 2}"])
+def test_without_a_type_the_alignment_is_grpo(tmp_path: Path, text: str) -> None:
+    config = load_config(written(tmp_path, text))
+    assert isinstance(config.align, GRPOConfig)
+    assert config.grpo is config.align
+    assert config.reward == {"rougeL": 1.0}
+    with pytest.raises(ConfigError, match=r"align\.type is grpo, not dpo; set align\.type=dpo"):
+        _ = config.dpo
+
+
+def test_a_type_chooses_the_keys_and_their_defaults(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, "align: {beta: 0.2}"), ["align.type=dpo", "align.anchor=sft"])
+    assert config.align == DPOConfig(beta=0.2, anchor="sft")
+    assert config.dpo is config.align
+    assert config.reward is None
+    assert parse_config(json.loads(json.dumps(config.model_dump(mode="json"))), "x") == config
+    with pytest.raises(ConfigError, match=r"align\.type is dpo, not grpo; set align\.type=grpo"):
+        _ = config.grpo
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("align: {type: dop}", "align.type: no alignment is called 'dop'. Did you mean 'dpo'?"),
+        ("align: {type: null}", "align.type: no alignment is called 'None'. Known: dpo, grpo."),
+        ("align: {type: dpo, anchr: sft}", "unknown key 'align.anchr'. Did you mean 'anchor'?"),
+        ("align: {type: dpo, rollouts: 3}", "unknown key 'align.rollouts': it belongs to align.type=grpo"),
+        ("align: {anchor: sft}", "unknown key 'align.anchor': it belongs to align.type=dpo"),
+        ("align: {type: dpo, beta: 0}", "align.beta: Input should be greater than 0"),
+        ("align: {type: dpo, anchor: stf}", "align.anchor: Input should be 'none', 'sft' or 'dpop'"),
+        ("align: {type: dpo, batch_size: 10}", "align: batch_size 10 is not a multiple of micro_batch 8"),
+        (
+            "align: {type: dpo, chosen_source: judge_winner, rejected_source: both}",
+            "would reject the judge's own winner",
+        ),
+        ("align: 3", "align: Input should be a valid dictionary"),
+    ],
+)
+def test_what_is_wrong_in_an_alignment_is_told_with_the_keys_that_were_typed(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(written(tmp_path, text))
+    assert said in str(error.value)
 
 
 # ---- files that cannot be read ---------------------------------------------------------------------------------------
@@ -293,27 +343,32 @@ def others(value: Any) -> list[Any]:
     if value is None:
         return [3, "text"]
     if isinstance(value, (list, dict)):
-        return [value[:-1] if value else [], {"study_id": "accession"}]
-    return ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
+        return [value[:-1] if value else [], {"study_id": "accession"}, [{"path": "edits.csv", "kind": "edits"}]]
+    strings = ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
+    return [*strings, "sft", "judge_winner", "random"]
 
 
-DEFAULTS = RunConfig().model_dump(mode="json")
+DEFAULTS = {config.align.type: config for config in (RunConfig(), RunConfig(align=DPOConfig()))}
+LEAVES = [(kind, path) for kind, config in DEFAULTS.items() for path, _ in leaves(config.model_dump(mode="json"))]
 ONE_CHOICE = {("task",), ("align", "type")}
 
 
-@pytest.mark.parametrize("path", [path for path, _ in leaves(DEFAULTS)], ids=".".join)
-def test_the_digest_changes_with_every_key_but_the_name(path: tuple[str, ...]) -> None:
-    old = dict(leaves(DEFAULTS))[path]
+@pytest.mark.parametrize(
+    ("kind", "path"), [(kind, path) for kind, path in LEAVES if kind == "grpo" or path[0] == "align"], ids=str
+)
+def test_the_digest_changes_with_every_key_but_the_name(kind: str, path: tuple[str, ...]) -> None:
+    default = DEFAULTS[kind]
+    values = default.model_dump(mode="json")
     tried = []
-    for value in others(old):
+    for value in others(dict(leaves(values))[path]):
         try:
-            tried.append(parse_config(changed(DEFAULTS, path, value), "x"))
+            tried.append(parse_config(changed(values, path, value), "x"))
         except ConfigError:
             continue
-    tried = [config for config in tried if config != RunConfig()]
+    tried = [config for config in tried if config != default]
     assert bool(tried) == (path not in ONE_CHOICE)
     for config in tried:
-        assert (digest(config) == digest(RunConfig())) == (path == ("name",))
+        assert (digest(config) == digest(default)) == (path == ("name",))
 
 
 def test_the_digest_is_twelve_hex_digits_and_the_same_in_every_process() -> None:

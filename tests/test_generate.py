@@ -11,8 +11,9 @@ from peft import get_peft_model
 
 from radiograd import models
 from radiograd.config import RunConfig
+from radiograd.decoding import end_tokens, plan_batches
 from radiograd.errors import ModelError, RunError
-from radiograd.generate import end_tokens, generate_run, plan_batches
+from radiograd.generate import generate_run
 from radiograd.prompts import Prompter
 from radiograd.runs import Run, read_jsonl, write_jsonl
 from tests import tiny

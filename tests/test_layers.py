@@ -20,6 +20,7 @@ FLOORS = (
     {
         "naming",
         "config",
+        "preferences",
         "stats",
         "rl",
         "charts",
@@ -37,7 +38,7 @@ FLOORS = (
     {"decoding", "doctor", "labelers", "judges", "scorefile"},
     {"metrics"},
     {"rewards", "probes"},
-    {"train", "generate", "evaluate", "report", "scoring", "compare"},
+    {"train", "pairs", "generate", "evaluate", "report", "scoring", "compare"},
     {"stages", "bench"},
     {"cli_text", "cli_bench", "cli_score"},
     {"cli_labeler", "cli_judge"},
@@ -45,7 +46,7 @@ FLOORS = (
 )
 """Rooms of the house from the ground up: a room imports from floors below its own only."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-PROGRAMS = {"train", "generate", "evaluate", "report", "scoring", "compare"}
+PROGRAMS = {"train", "pairs", "generate", "evaluate", "report", "scoring", "compare"}
 """They meet through files and never import one another."""
 
 HEAVY = {
@@ -149,6 +150,13 @@ LIGHT_MODULES = (
     "radiograd.models",
     "radiograd.norms",
     "radiograd.packing",
+    "radiograd.pairs",
+    "radiograd.pairs.imports",
+    "radiograd.pairs.judging",
+    "radiograd.pairs.pairing",
+    "radiograd.pairs.sampling",
+    "radiograd.pairs.statistics",
+    "radiograd.preferences",
     "radiograd.probes",
     "radiograd.prompt_cache",
     "radiograd.prompts",
@@ -161,9 +169,11 @@ LIGHT_MODULES = (
     "radiograd.report.evidence",
     "radiograd.report.findings",
     "radiograd.report.inputs",
+    "radiograd.report.pairs",
     "radiograd.report.profile",
     "radiograd.report.provenance",
     "radiograd.report.results",
+    "radiograd.report.systems",
     "radiograd.report.wording",
     "radiograd.rewards",
     "radiograd.runs",

@@ -106,7 +106,7 @@ def run(config: str, overrides: Sequence[str], root: Path, dry_run: bool) -> Non
     if dry_run:
         click.echo(json.dumps(stages.dry_run(settings), indent=2))
         return
-    path = _work(settings, root, stages.PROGRAMS)
+    path = _work(settings, root, stages.programs(settings))
     _show_table(path)
     click.echo(f"page: {path / 'report.html'}")
 
@@ -146,7 +146,9 @@ def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None
     decorated: Any = command
     for decorate in (*options, RUNS, OVERRIDES, click.argument("run_or_config")):
         decorated = decorate(decorated)
-    cli.command(name, help=text, epilog=f"Example: radiograd {name} runs/quickstart")(decorated)
+    cli.command(
+        name, help=text, epilog=f"Example: radiograd {name} runs/{'rgro' if name == 'pairs' else 'quickstart'}"
+    )(decorated)
 
 
 SET = click.option(
@@ -160,6 +162,7 @@ SET = click.option(
 MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Print every table, as Markdown.")
 
 _stage_command("sft", "Fine-tune on findings -> impression (prepares the data first when needed).")
+_stage_command("pairs", "Pairs of impressions, the better one first, for preference optimisation (align.type=dpo).")
 _stage_command("align", "Policy optimisation from the fine-tuned model.")
 _stage_command("generate", "Impressions of both models for the held-out studies.", SET)
 _stage_command("evaluate", "Scores, intervals, trivial rows and paired differences, from files alone.", MARKDOWN, SET)

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from radiograd.errors import ConfigError, UsageError, did_you_mean
 
@@ -187,6 +196,94 @@ class GRPOConfig(Section):
         return self
 
 
+class ImportConfig(Section):
+    """Preferences of radiologists, to be mixed with the pairs that a run makes itself."""
+
+    path: str
+    """CSV (.csv, with a header) or JSON lines (.jsonl), plain or .gz. Columns: docs/rgro.md."""
+    kind: Literal["expert", "edits"]
+    """expert: which of two impressions a radiologist preferred; edits: a draft and what it was corrected to."""
+    weight: float = Field(default=1.0, gt=0.0)
+    """How often each of them counts; multiplied with a weight column when there is one."""
+
+
+class DPOConfig(Section):
+    """Direct preference optimisation (arXiv:2305.18290) from the SFT policy, on pairs.jsonl; RGRO's second step."""
+
+    type: Literal["dpo"] = "dpo"
+    beta: float = Field(default=0.1, gt=0.0)
+    """How strongly the policy is held to the SFT policy; it also scales the implicit reward."""
+    length_normalised: bool = False
+    """Compare the mean log-probability of a token instead of their sum (arXiv:2411.15124). beta is then larger: 5."""
+    anchor: Literal["none", "sft", "dpop"] = "none"
+    """What keeps chosen from becoming unlikely: none (the paper's loss), sft (plus the negative log-likelihood of
+    chosen, per token; arXiv:2404.19733) or dpop (minus what chosen has lost, inside the sigmoid; arXiv:2402.13228)."""
+    anchor_weight: float = Field(default=1.0, gt=0.0)
+    """Weight of the anchor: alpha of sft, lambda of dpop (whose paper takes up to 50). Without an anchor unused."""
+    epochs: float = Field(default=1.0, gt=0.0)
+    """Passes over the pairs, in each round."""
+    lr: float = Field(default=5e-5, gt=0.0)
+    warmup: Fraction = 0.1
+    """Share of the steps over which the learning rate rises; it then falls along a cosine to a tenth."""
+    batch_size: Positive = 16
+    """Pairs per optimiser step."""
+    micro_batch: Positive = 8
+    """Pairs per forward pass; batch_size must be a multiple."""
+    rounds: Positive = 1
+    """Times pairs are made and trained on. Each round samples from the newest policy; the reference stays SFT."""
+    checkpoint_every: Positive = 20
+    """Optimiser steps between checkpoints."""
+    drift_alarm: float = Field(default=0.5, gt=0.0)
+    """Nats a token by which chosen may fall below the SFT policy, in the mean of a step, before it is told."""
+    candidates: int = Field(default=2, ge=2)
+    """Impressions sampled for each study, of which the judge takes a loser."""
+    prompts: int | None = Field(default=None, ge=0)
+    """Studies that pairs are made for, in each round (null = all that alignment may use; 0 = none, imports alone)."""
+    temperature: float = Field(default=1.0, gt=0.0)
+    """Sampling temperature of the candidates."""
+    max_new_tokens: Positive = 64
+    chosen_source: Literal["reference", "judge_winner"] = "reference"
+    """The better side of a pair: the radiologist's own impression (the paper), or the candidate that the judge took."""
+    rejected_source: Literal["judge_loser", "both", "random"] = "judge_loser"
+    """The worse side: the candidate that the judge found worse, every candidate, or one drawn without a judge."""
+    judge: str = "rules"
+    """Who compares candidates: rules, another judge by name, or your own package.module:name."""
+    judge_options: dict[str, Any] = Field(default_factory=dict)
+    """What the judge is made with: model, base_url, temperature, ... See docs/judges.md."""
+    judge_sees_reference: bool = True
+    """Whether the judge is shown the radiologist's own impression."""
+    max_unscored: float = Field(default=0.2, ge=0.0, le=1.0)
+    """Share of the studies that the judge may leave unscored before the run stops. A tie is an answer."""
+    imports: tuple[ImportConfig, ...] = ()
+    """Files of expert preferences and of edits, mixed into the pairs of every round."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> DPOConfig:
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}")
+        if self.chosen_source == "judge_winner" and self.rejected_source != "judge_loser":
+            raise ValueError(
+                f"rejected_source {self.rejected_source} would reject the judge's own winner; "
+                "chosen_source: judge_winner needs rejected_source: judge_loser"
+            )
+        if self.prompts == 0 and not self.imports:
+            raise ValueError("prompts 0 makes no pairs; name files in imports, or give prompts a number")
+        return self
+
+
+ALIGNMENTS: Mapping[str, type[GRPOConfig] | type[DPOConfig]] = {"grpo": GRPOConfig, "dpo": DPOConfig}
+"""``align.type`` -> what ``align`` then holds. Without a type it is grpo."""
+
+
+def _kind_of_alignment(value: Any) -> str:
+    return str(value.get("type", "grpo") if isinstance(value, Mapping) else getattr(value, "type", "grpo"))
+
+
+AlignConfig = Annotated[
+    Annotated[GRPOConfig, Tag("grpo")] | Annotated[DPOConfig, Tag("dpo")], Discriminator(_kind_of_alignment)
+]
+
+
 class GenerateConfig(Section):
     """Greedy impressions for held-out studies."""
 
@@ -217,9 +314,28 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     sft: SFTConfig = SFTConfig()
-    align: GRPOConfig = GRPOConfig()
+    align: AlignConfig = GRPOConfig()
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def grpo(self) -> GRPOConfig:
+        """``align`` of a run that is aligned by GRPO; ConfigError for another."""
+        if not isinstance(self.align, GRPOConfig):
+            raise ConfigError(f"align.type is {self.align.type}, not grpo; set align.type=grpo")
+        return self.align
+
+    @property
+    def dpo(self) -> DPOConfig:
+        """``align`` of a run that is aligned by DPO; ConfigError for another."""
+        if not isinstance(self.align, DPOConfig):
+            raise ConfigError(f"align.type is {self.align.type}, not dpo; set align.type=dpo")
+        return self.align
+
+    @property
+    def reward(self) -> Mapping[str, float] | None:
+        """The terms of the run's reward and their weights; None when it is aligned without one."""
+        return self.align.reward if isinstance(self.align, GRPOConfig) else None
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
@@ -313,21 +429,32 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: Any) -> str:
-    location = [str(part) for part in error["loc"]]
+    location = [str(part) for part in error["loc"]] or [""]
+    if error["type"] == "union_tag_invalid":
+        tag = error["ctx"]["tag"]
+        return f"{'.'.join(location)}.type: no alignment is called {tag!r}.{did_you_mean(tag, ALIGNMENTS)}"
+    align: Any = None
+    if location[0] == "align" and len(location) > 1:
+        align = ALIGNMENTS[location.pop(1)]  # behind align, pydantic names the member of the union: that is no key
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        return f"unknown key {key!r}.{did_you_mean(location[-1], _known_keys(location[:-1]))}"
+        others = [
+            n for n, other in ALIGNMENTS.items() if align not in (None, other) and location[1] in other.model_fields
+        ]
+        if others and len(location) == 2:
+            return f"unknown key {key!r}: it belongs to align.type={others[0]}"
+        return f"unknown key {key!r}.{did_you_mean(location[-1], _known_keys(location[:-1], align))}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_type" and isinstance(error["input"], (int, float, date)):
         message += "; put it in quotes"
     return f"{key}: {message}" if key else message
 
 
-def _known_keys(location: Iterable[str]) -> list[str]:
+def _known_keys(location: Iterable[str], align: Any) -> list[str]:
     model: Any = RunConfig
     for part in location:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         if field is None:
             return []
-        model = field.annotation
+        model = align if model is RunConfig and part == "align" else field.annotation
     return list(getattr(model, "model_fields", {}))

@@ -8,7 +8,7 @@ tokens as decoding every row to the end.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,6 +73,20 @@ def _write(state: Any, out: list[list[int]], draws_B_T: Any, settings: tuple[int
             state.keep(keep)
             rows, token = rows[keep.cpu()], token[keep]
         logits = state.next(token)
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer: the tokenizer's and the model's own."""
+    named = model.generation_config.eos_token_id
+    ends = named if isinstance(named, list) else [named]
+    return sorted({tokenizer.eos_token_id, *(token for token in ends if token is not None)})
+
+
+def plan_batches(lengths: Mapping[str, int], size: int) -> list[list[str]]:
+    """Study ids in batches of like prompt length, longest first. Fixed by the studies alone, so that a resumed run
+    computes the same batches and writes the same text."""
+    order = sorted(lengths, key=lambda key: (-lengths[key], key))
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 class _PackedRows:

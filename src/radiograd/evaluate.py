@@ -67,6 +67,7 @@ def evaluate_run(run: Run, eval_set: str = "test") -> dict[str, Any]:
     rows = in_table_order({**texts, **trivial}, run.config.evaluate.baselines)
     write_jsonl(folder / "scores.jsonl", score_rows(rows, studies, metrics))
     summary = summarise_run(run, eval_set)
+    scored = REWARD in metrics
     log.info("%s: %d studies, %d rows, %d metrics", eval_set, len(studies), len(rows), len(metrics))
     return {
         "set": eval_set,
@@ -74,7 +75,7 @@ def evaluate_run(run: Run, eval_set: str = "test") -> dict[str, Any]:
         "rows": list(rows),
         "metrics": list(metrics),
         "unscored": sum(entry["unscored"] for row in summary["rows"].values() for entry in row.values()),
-        REWARD: {row: summary["rows"][row][REWARD]["mean"] for row in POLICIES if row in rows},
+        **({REWARD: {row: summary["rows"][row][REWARD]["mean"] for row in POLICIES if row in rows}} if scored else {}),
     }
 
 
@@ -130,9 +131,11 @@ class RewardMetric:
 
 
 def load_metrics(config: RunConfig) -> dict[str, Metric]:
-    """Name in the config -> metric, the run's own reward last. Raises ConfigError for what is not there."""
+    """Name in the config -> metric, the run's own reward (if it has one) last. Raises ConfigError for what is not
+    there."""
     metrics: dict[str, Metric] = {name: load_metric(name) for name in config.evaluate.metrics}
-    metrics[REWARD] = RewardMetric(build_reward(config.align.reward))
+    if config.reward is not None:
+        metrics[REWARD] = RewardMetric(build_reward(config.reward))
     return metrics
 
 
@@ -142,7 +145,7 @@ def prepare_metrics(metrics: Mapping[str, Metric], run: Run, studies: Sequence[S
     """
     start(metrics.values())
     prepare((metric for name, metric in metrics.items() if name != REWARD), references(studies))
-    reward = metrics[REWARD]
+    reward = metrics.get(REWARD)
     if isinstance(reward, RewardMetric) and reward.counts_documents:
         prepare([reward], references(read_studies(run.path / "data" / "train.jsonl")))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radiograd import models
-from radiograd.decoding import decode
+from radiograd.decoding import decode, end_tokens, plan_batches
 from radiograd.errors import RunError
 from radiograd.prompts import REDACTED, Prompter
 from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
@@ -68,20 +68,6 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
         "truncated": sum(answer["truncated"] for answer in answers),
         "writes_redaction": sum(REDACTED in answer["text"] for answer in answers),
     }
-
-
-def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends an answer: the tokenizer's and the model's own."""
-    named = model.generation_config.eos_token_id
-    ends = named if isinstance(named, list) else [named]
-    return sorted({tokenizer.eos_token_id, *(token for token in ends if token is not None)})
-
-
-def plan_batches(lengths: dict[str, int], size: int) -> list[list[str]]:
-    """Study ids in batches of like prompt length, longest first. Fixed by the studies alone, so that a resumed run
-    computes the same batches and writes the same text."""
-    order = sorted(lengths, key=lambda key: (-lengths[key], key))
-    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def _whole_batches(path: Path, batches: Sequence[Sequence[str]]) -> set[tuple[str, str]]:

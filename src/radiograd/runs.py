@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _FRAMES = logging.getLogger("radiograd.failure")
 LOG_NOTE = "written to "
 """Begins the note on an unexpected exception that names the attempt's log."""
-STAGES = ("data", "sft", "align", "generate", "evaluate", "report")
+STAGES = ("data", "sft", "pairs", "align", "generate", "evaluate", "report")
 _PACKAGES = ("radiograd", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "sacrebleu", "rouge-score")
 
 
@@ -122,6 +122,11 @@ def is_disk_full(error: BaseException) -> bool:
     return False
 
 
+def stages_of(config: RunConfig) -> tuple[str, ...]:
+    """The stages that a run of ``config`` goes through, in order: pairs are made for preference optimisation only."""
+    return tuple(stage for stage in STAGES if stage != "pairs" or config.align.type == "dpo")
+
+
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +156,11 @@ class Run:
             raise RunError(f"{self.path}: stage {stage!r} has not finished; run: radiograd {name} {self.path}{option}")
         facts: dict[str, Any] = read_json(self.path / "done" / f"{stage}.json")
         return facts
+
+    def round_folder(self, number: int) -> Path:
+        """Where round ``number`` of a preference optimisation keeps its files: ``align`` when there is one round."""
+        align = self.path / "align"
+        return align if self.config.dpo.rounds == 1 else align / f"round_{number:04d}"
 
     # -- status and metrics
 

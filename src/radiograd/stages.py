@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radiograd.config import RunConfig
+from radiograd.config import DPOConfig, GRPOConfig, RunConfig
 from radiograd.errors import AssetError, DataError, RunError
-from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
+from radiograd.preferences import fingerprint as fingerprint_pairs
+from radiograd.preferences import parse_pairs
+from radiograd.runs import Run, read_json, read_jsonl, stages_of, write_json, write_jsonl
 from radiograd.selection import share_train
 from radiograd.types import SPLITS, Study
 
 if TYPE_CHECKING:
     from radiograd.data.prepare import Prepared
+
+log = logging.getLogger(__name__)
 
 Program = Callable[[Run], Mapping[str, Any]]
 
@@ -42,11 +47,20 @@ def sft(run: Run) -> Mapping[str, Any]:
     return train_sft(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[0])
 
 
+def pairs(run: Run) -> Mapping[str, Any]:
+    """sft/adapter (and files of experts) -> pairs.jsonl. A pairs.jsonl that is the user's own is kept as it is."""
+    _ = run.config.dpo  # ConfigError for a run that is aligned otherwise
+    run.facts("sft")
+    return _pairs_of_round(run, 0)
+
+
 def align(run: Run) -> Mapping[str, Any]:
-    """sft/adapter -> align/adapter."""
+    """sft/adapter (and pairs.jsonl) -> align/adapter."""
+    run.facts("sft")
+    if run.config.align.type == "dpo":
+        return _preference_rounds(run)
     from radiograd.train.grpo import train_grpo
 
-    run.facts("sft")
     return train_grpo(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[1])
 
 
@@ -76,6 +90,7 @@ def report(run: Run) -> Mapping[str, Any]:
 PROGRAMS: Mapping[str, Program] = {
     "data": data,
     "sft": sft,
+    "pairs": pairs,
     "align": align,
     "generate": generate,
     "evaluate": evaluate,
@@ -92,6 +107,11 @@ def mark(stage: str, eval_set: str = "test") -> str:
     return stage if eval_set == "test" else f"{stage}-{eval_set}"
 
 
+def programs(config: RunConfig) -> dict[str, Program]:
+    """The programs that a run of ``config`` goes through, in order."""
+    return {stage: PROGRAMS[stage] for stage in stages_of(config)}
+
+
 def step(name: str, eval_set: str = "test") -> dict[str, Program]:
     """The program of one stage under the name of its mark; ``eval_set`` matters to those of BY_SET only."""
     if name not in BY_SET:
@@ -102,7 +122,7 @@ def step(name: str, eval_set: str = "test") -> dict[str, Program]:
 def check_names(config: RunConfig) -> None:
     """Resolve every name and extra of ``config`` before anything is fetched, read or loaded.
 
-    Raises ConfigError or MissingExtra.
+    Raises ConfigError, DataError or MissingExtra.
     """
     from radiograd import baselines
     from radiograd.data.builtin import READERS
@@ -116,8 +136,26 @@ def check_names(config: RunConfig) -> None:
         load_metric(name)
     for name in config.evaluate.baselines:
         baselines.check(name)
-    build_reward(config.align.reward)
+    if config.reward is not None:
+        build_reward(config.reward)
+    if isinstance(config.align, DPOConfig):
+        _check_pairs_of(config)
     require_train_extra()
+
+
+def _check_pairs_of(config: RunConfig) -> None:
+    """The judge's name and options, and the files of expert pairs. A judge that loads a model is not loaded yet."""
+    from radiograd.judges.builtin import JUDGES
+    from radiograd.naming import resolve
+    from radiograd.pairs import load_judge_of
+    from radiograd.pairs.imports import check_import
+
+    if config.dpo.rejected_source == "judge_loser" and config.dpo.prompts != 0:
+        resolve("judge", config.dpo.judge, JUDGES)
+        if config.dpo.judge in ("rules", "chat"):
+            load_judge_of(config)
+    for file in config.dpo.imports:
+        check_import(file)
 
 
 def check_model(config: RunConfig) -> None:
@@ -162,8 +200,11 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
     sft_tokens = sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in for_sft)
-    group = config.align.prompts * config.align.group_size
     mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
+    if isinstance(config.align, DPOConfig):
+        steps, sampling = _plan_dpo(config, len(for_align), mean_prompt, _imported(config, prepared))
+    else:
+        steps, sampling = _plan_grpo(config, len(for_align), mean_prompt)
     return {
         "name": config.name,
         "digest": digest(config),
@@ -173,13 +214,53 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         "aligned_on_at_most": len(for_align),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
         "sft_tokens": round(sft_tokens * config.sft.epochs),
-        "rollout_prompt_tokens": round(config.align.rollouts * config.align.prompts * mean_prompt),
-        "rollout_new_tokens_at_most": config.align.rollouts * group * config.align.max_new_tokens,
+        **sampling,
         "optimiser_steps": {
             "sft": -(-round(len(for_sft) * config.sft.epochs) // config.sft.batch_size),
-            "align": config.align.rollouts * config.align.updates_per_rollout,
+            "align": steps,
         },
     }
+
+
+def _plan_grpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int, dict[str, int]]:
+    """Optimiser steps of the alignment, and what is sampled for it."""
+    align = config.grpo
+    return align.rollouts * align.updates_per_rollout, {
+        "rollout_prompt_tokens": round(align.rollouts * align.prompts * mean_prompt),
+        "rollout_new_tokens_at_most": align.rollouts * align.prompts * align.group_size * align.max_new_tokens,
+    }
+
+
+def _plan_dpo(
+    config: RunConfig, studies: int, mean_prompt: float, imported: tuple[int, int]
+) -> tuple[int, dict[str, int]]:
+    """The same where pairs are made: as if every study gave all the pairs that it can, and none twice."""
+    align = config.dpo
+    used = studies if align.prompts is None else min(studies, align.prompts)
+    pairs = used * (align.candidates if align.rejected_source == "both" else 1) + imported[0]
+    return align.rounds * -(-round(pairs * align.epochs) // align.batch_size), {
+        "pairs_at_most": align.rounds * pairs,
+        "pairs_imported_each_round": imported[0],
+        "import_problems": imported[1],
+        "candidate_prompt_tokens": round(align.rounds * used * mean_prompt),
+        "candidate_new_tokens_at_most": align.rounds * used * align.candidates * align.max_new_tokens,
+    }
+
+
+def _imported(config: RunConfig, prepared: Prepared) -> tuple[int, int]:
+    """Pairs in the files of experts, and rows of theirs that are passed over."""
+    from radiograd.pairs.imports import read_imports
+
+    found = read_imports(
+        config.dpo.imports,
+        train=prepared.train,
+        pool=prepared.pool,
+        held_out=[*prepared.val, *prepared.test],
+        number=0,
+        near_duplicate=config.data.split.near_duplicate,
+        seed=config.seed,
+    )
+    return len(found.pairs), len(found.problems)
 
 
 def _prepared(config: RunConfig) -> Prepared:
@@ -189,10 +270,89 @@ def _prepared(config: RunConfig) -> Prepared:
     from radiograd.prompts import alignable
 
     prepared = prepare(config)
-    alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], config.align.prompts)
+    prompts = config.align.prompts if isinstance(config.align, GRPOConfig) else 1
+    alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], prompts)
     if "other_patient" in config.evaluate.baselines:
         baselines.other_patient(prepared.pool, prepared.test, config.seed)
     return prepared
+
+
+def _preference_rounds(run: Run) -> Mapping[str, Any]:
+    """Train on the pairs of each round in turn; a later round first gets pairs from the newest policy."""
+    from radiograd.train.dpo import keep_as_aligned, train_dpo
+
+    rounds = run.config.dpo.rounds
+    train = _studies(run, "train")
+    held_out = {study.study_id for split in ("val", "test") for study in _studies(run, split)}
+    _check_pairs(run, "pairs", 0)
+    if rounds == 1:
+        return train_dpo(run, train, held_out)
+    found: list[dict[str, Any]] = []
+    for number in range(rounds):
+        made, trained = f"pairs_round_{number}", f"align_round_{number}"
+        if number and not run.done(made):
+            run.mark_done(made, **_pairs_of_round(run, number))
+        if number:
+            _check_pairs(run, made, number)
+        if not run.done(trained):
+            run.mark_done(trained, **train_dpo(run, train, held_out, number))
+        found.append(run.facts(trained))
+    keep_as_aligned(run, rounds - 1)
+    return _sum_of_rounds(found)
+
+
+def _sum_of_rounds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of the whole stage, and those of each round by its number."""
+    rounds = {f"round {number}": {k: v for k, v in facts.items() if k != "stage"} for number, facts in enumerate(found)}
+    return {
+        **{name: sum(facts[name] for facts in found) for name in ("pairs", "steps", "tokens")},
+        "drift_alarm": any(facts["drift_alarm"] for facts in found),
+        **{name: found[-1][name] for name in ("device", "dtype")},
+        "peak_gib": max(facts["peak_gib"] for facts in found),
+        "rounds": rounds,
+    }
+
+
+def _pairs_of_round(run: Run, number: int) -> dict[str, Any]:
+    """Have the pairs of one round made, unless pairs.jsonl holds some of the user's; what is to be recorded of them."""
+    from radiograd.pairs import folder_of, make_pairs
+
+    there, made = _fingerprint_of_round(run, number), folder_of(run, number) / "made.json"
+    ours = read_json(made) if made.exists() else None
+    if there is not None and (ours is None or ours["fingerprint"] != there[1]):
+        if run.config.dpo.imports:
+            log.warning("%s holds pairs already, so align.imports is not looked at", run.path / "pairs.jsonl")
+        return {"pairs": there[0], "given": True, "fingerprint": there[1]}
+    facts = ours["facts"] if ours is not None and there is not None else make_pairs(run, number)
+    there = _fingerprint_of_round(run, number)
+    if there is None:
+        reasons = "; ".join(f"{n} x {why}" for why, n in facts["without_pair"].items())
+        raise RunError(f"no pair was made in round {number}, so there is nothing to align on ({reasons})")
+    return {**facts, "pairs": there[0], "given": False, "fingerprint": there[1]}
+
+
+def _fingerprint_of_round(run: Run, number: int) -> tuple[int, str] | None:
+    """How many pairs of round ``number`` pairs.jsonl holds, and their fingerprint; None when it holds none."""
+    path = run.path / "pairs.jsonl"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        parsed = parse_pairs(file)
+    if not parsed.pairs and parsed.problems:
+        problem = parsed.problems[0]
+        raise RunError(f"{path} holds no pair; line {problem.line}: {problem.why}")
+    found = [pair for pair in parsed.pairs if pair.round == number]
+    return (len(found), fingerprint_pairs(found)) if found else None
+
+
+def _check_pairs(run: Run, stage: str, number: int) -> None:
+    """RunError when the pairs of a round are not those that ``stage`` recorded."""
+    found = _fingerprint_of_round(run, number)
+    if found is None or found[1] != run.facts(stage)["fingerprint"]:
+        raise RunError(
+            f"{run.path / 'pairs.jsonl'} has changed since {run.path} was aligned on it or meant to be. "
+            "Use another name=..., or put the old file back"
+        )
 
 
 def _studies(run: Run, split: str) -> list[Study]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import trl
-from trl import GRPOTrainer, SFTTrainer
+from trl import DPOTrainer, GRPOTrainer, SFTTrainer
 
 from radiograd.config import RunConfig
-from radiograd.train import grpo, sft
+from radiograd.train import dpo, grpo, sft
 
 PINNED: dict[tuple[type, str], str] = {
     (GRPOTrainer, "_generate_single_turn"): (
@@ -32,8 +32,12 @@ PINNED: dict[tuple[type, str], str] = {
     (GRPOTrainer, "_prepare_inputs"): "(self, generation_batch)",
     (SFTTrainer, "compute_loss"): "(self, model, inputs, return_outputs=False, num_items_in_batch=None)",
     (SFTTrainer, "get_batch_samples"): "(self, epoch_iterator, num_batches, device)",
+    (DPOTrainer, "_prepare_dataset"): "(self, dataset, processing_class, args, dataset_name)",
+    (DPOTrainer, "get_batch_samples"): "(self, epoch_iterator, num_batches, device)",
+    (DPOTrainer, "compute_loss"): "(self, model, inputs, return_outputs=False, num_items_in_batch=None)",
+    (DPOTrainer, "log"): "(self, logs, start_time=None)",
 }
-OURS = {GRPOTrainer: grpo.PolicyTrainer, SFTTrainer: sft._Trainer}
+OURS = {GRPOTrainer: grpo.PolicyTrainer, SFTTrainer: sft._Trainer, DPOTrainer: dpo.PreferenceTrainer}
 
 
 def _signature(method: Any) -> str:
@@ -79,11 +83,17 @@ def test_no_override_goes_unpinned(trainer: type) -> None:
 def _set_by_us(module: Any, *arguments: Any) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "TRLConfig", dict)
-        keys: dict[str, Any] = module.arguments(RunConfig.model_validate({"model": {"device": "cpu"}}), *arguments)
+        kind = "dpo" if module is dpo else "grpo"
+        config = RunConfig.model_validate({"model": {"device": "cpu"}, "align": {"type": kind}})
+        keys: dict[str, Any] = module.arguments(config, *arguments)
     return keys
 
 
-@pytest.mark.parametrize(("module", "arguments"), [(grpo, (Path("x"),)), (sft, (Path("x"), 7))], ids=["grpo", "sft"])
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [(grpo, (Path("x"),)), (sft, (Path("x"), 7)), (dpo, (Path("x"), 7))],
+    ids=["grpo", "sft", "dpo"],
+)
 def test_every_argument_we_set_exists(module: Any, arguments: tuple[Any, ...]) -> None:
     known = {field.name for field in dataclasses.fields(module.TRLConfig)}
     gone = _set_by_us(module, *arguments).keys() - known
@@ -129,3 +139,13 @@ def test_what_we_set_reaches_trl(tmp_path: Path) -> None:
     assert arguments.gradient_accumulation_steps == arguments.steps_per_generation == 4  # 4 * 8 / 8
     assert arguments.save_steps % config.align.updates_per_rollout == 0  # never inside a rollout
     assert (arguments.epsilon, arguments.epsilon_high) == (config.align.eps, None)  # None: the same as epsilon
+
+
+def test_what_preference_optimisation_leaves_to_trl_is_what_it_means(tmp_path: Path) -> None:
+    config = RunConfig.model_validate({"model": {"device": "cpu"}, "align": {"type": "dpo"}})
+    arguments = dpo.arguments(config, tmp_path, 7)
+    assert not arguments.sync_ref_model  # the reference stays the SFT policy
+    assert not arguments.precompute_ref_log_probs  # ours are in the rows already
+    assert arguments.disable_dropout
+    assert arguments.gradient_accumulation_steps == 2  # 16 / 8
+    assert arguments.train_sampling_strategy == "sequential"  # the rows are in order; a resumed run goes on with them

@@ -157,7 +157,7 @@ def step(shape: Shape, config: ModelConfig | None = None, rollouts: int = 2) -> 
     values = {
         "model": (config or base.model).model_dump(),
         "align": {
-            **base.align.model_dump(),
+            **base.grpo.model_dump(),
             "reward": {"rougeL": 1.0},
             "rollouts": rollouts + 1,
             "prompts": shape.prompts,

@@ -66,19 +66,11 @@ def read_jsonl(path: Path, columns: Mapping[str, str]) -> Iterator[Study | Probl
     """
     rows: list[Row] = []
     problems: list[Problem] = []
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            problems.append(Problem(where, "is not valid JSON"))
-            continue
-        if isinstance(value, dict):
-            rows.append((where, value))
+    for row in _json_rows(path):
+        if isinstance(row, Problem):
+            problems.append(row)
         else:
-            problems.append(Problem(where, "is not a JSON object"))
+            rows.append(row)
     if not rows and not problems:
         raise DataError(f"{path} is empty; it needs one JSON object per line")
     if not rows:
@@ -105,6 +97,26 @@ def read_parquet(path: Path, columns: Mapping[str, str]) -> Iterator[Study | Pro
         if file.metadata.num_rows == 0:
             raise DataError(f"{path} holds no rows; it needs one per study")
         yield from studies(_parquet_rows(path, file, sorted(set(chosen.values()))), chosen, "parquet")
+
+
+def read_rows(path: Path) -> Iterator[Row | Problem]:
+    """Rows of a CSV (.csv) or JSON-lines (.jsonl, .ndjson) file, plain or .gz, before a column is given a meaning.
+
+    Raises DataError for a file of another kind, and as :func:`read_csv` and :func:`read_jsonl` do.
+    """
+    ending = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
+    kind = ending.removesuffix(".gz")
+    if kind in (".jsonl", ".ndjson"):
+        yield from _json_rows(path)
+    elif kind == ".csv":
+        lines = _lines(path)
+        header_line = next(lines, None)
+        if header_line is None:
+            raise DataError(f"{path} is empty; it needs a header line")
+        reader = csv.reader(_chain(header_line, lines), strict=True)
+        yield from _csv_rows(path, reader, _header(path, reader))
+    else:
+        raise DataError(f"{path}: a table ends in .csv or .jsonl, with .gz behind it or not")
 
 
 def choose_columns(there: list[str], columns: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -244,6 +256,19 @@ def _header(path: Path, reader: Any) -> list[str]:
     if not any(names):
         raise DataError(f"{path}:1 is blank; the first line must name the columns")
     return names
+
+
+def _json_rows(path: Path) -> Iterator[Row | Problem]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            yield Problem(where, "is not valid JSON")
+            continue
+        yield (where, value) if isinstance(value, dict) else Problem(where, "is not a JSON object")
 
 
 def _csv_rows(path: Path, reader: Any, header: list[str]) -> Iterator[Row | Problem]:

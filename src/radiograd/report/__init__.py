@@ -21,6 +21,7 @@ from radiograd.report.curves import training
 from radiograd.report.differences import difference_plot, difference_tables
 from radiograd.report.findings import finding_panel, read_labels
 from radiograd.report.inputs import Inputs, read_inputs
+from radiograd.report.pairs import pairs_panel
 from radiograd.report.profile import profile
 from radiograd.report.provenance import counts_blocks, missing_parts, stage_view, status
 from radiograd.report.results import (
@@ -34,8 +35,9 @@ from radiograd.report.results import (
     signatures,
     stratum_tables,
 )
+from radiograd.report.systems import systems_panel
 from radiograd.report.wording import METRIC_LABELS, ROW_PHRASES, moment
-from radiograd.runs import STAGES, Run, write_text
+from radiograd.runs import Run, stages_of, write_text
 from radiograd.text.explain import visible
 
 MAIN_METRIC = "rougeL"
@@ -70,7 +72,7 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
     clinical = next((m for m in CLINICAL_METRICS if m in metrics), None)
     mains = list(dict.fromkeys(m for m in (main, clinical) if m is not None))
     shown = [row["name"] for row in models] + (["retrieval"] if any(r["name"] == "retrieval" for r in rows) else [])
-    terms = run.config.align.reward
+    terms = run.config.reward or {}
     scored = case_metrics(metrics, mains)
     chosen = choose_cases(inputs.studies, run.config.seed)
     collapse = collapse_panel(inputs)
@@ -92,7 +94,9 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         if evaluation
         else [],
         "findings": finding_panel(read_labels(inputs), run.config.seed, run.config.evaluate.resamples),
+        "systems": systems_panel(inputs, run.config.seed, scored),
         "collapse": collapse,
+        "pairs": pairs_panel(inputs, run.config.seed),
         "training": [group for stage in ("sft", "align") if (group := training(inputs, stage))],
         "profile": profile(inputs.metrics),
         "missing": missing_parts(inputs),
@@ -103,12 +107,12 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
             for part in _extremes(inputs, [row["name"] for row in models], main, clinical)
         ],
         "counts": counts_blocks(inputs.counts),
-        "stages": [stage_view(stage, inputs.done.get(stage)) for stage in STAGES if stage != "report"],
+        "stages": [stage_view(stage, inputs.done.get(stage)) for stage in stages_of(run.config) if stage != "report"],
         "attempts": [{**a, "started_text": moment(a.get("started"))} for a in inputs.attempts],
         "manifest": inputs.manifest,
         "created": moment(inputs.manifest.get("created")),
         "config_text": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        "reward_text": reward_text(run.config.align.reward),
+        "reward_text": reward_text(terms) if terms else "",
         "folder": str(run.path),
         "typed_folder": shlex.quote(str(run.path)),
         "typed_config": shlex.quote(str(run.path / "config.json")),

@@ -7,13 +7,21 @@ from itertools import pairwise
 from typing import Any
 
 from radiograd.charts import Series, line_chart
+from radiograd.config import DPOConfig, RunConfig
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, is_number, is_share
 
-_ORDINARY = {"stage", "step", "attempt", "time"}
+_ORDINARY = {"stage", "step", "attempt", "time", "drift_alarm"}
 _SPARSE = 0.8
 _REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac")
 _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
+    (["margin"], "Margin: implicit reward of chosen − rejected", "", False),
+    (["accuracy"], "Chosen above rejected", "% of pairs", True),
+    (["chosen_drift_token", "rejected_drift_token"], "Change against the SFT model", "nats per token", False),
+    (["chosen_drift", "rejected_drift"], "Change against the SFT model", "nats per impression", False),
+    (["chosen_logp_token", "rejected_logp_token"], "Log-probability", "nats per token", False),
+    (["chosen_logp", "rejected_logp"], "Log-probability", "nats per impression", False),
+    (["anchor"], "Anchor", "nats", True),
     (["kl"], "KL to the SFT model", "nats per token", False),
     (["entropy"], "Entropy", "nats per token", False),
     (["words_mean"], "Length", "words", False),
@@ -36,15 +44,34 @@ def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
     present = dict.fromkeys(k for r in rows for k, v in r.items() if k not in _ORDINARY and is_number(v))
     charts = []
     resumed = [b["step"] for a, b in pairwise(rows) if b["attempt"] != a["attempt"]]
-    for keys, title, unit, zero_based in chart_plan(list(present), list(inputs.run.config.align.reward)):
+    for keys, title, unit, zero_based in chart_plan(list(present), list(inputs.run.config.reward or {})):
         factor = 100.0 if unit.startswith("%") else 1.0
-        series = [Series(k.removeprefix("seconds/"), points(rows, k, factor)) for k in keys]
+        series = [Series(_name(k), points(rows, k, factor)) for k in keys]
+        if "chosen_drift_token" in keys:
+            series += _alarm_line(rows, inputs.run.config)
         svg = line_chart(series, title, unit, "step", zero_based, resumed)
         charts.append({"title": title, "unit": unit, "svg": svg})
     if not charts:
         return None
     title = {"sft": "Supervised fine-tuning", "align": "Alignment"}[stage]
     return {"stage": stage, "title": title, "steps": len(rows), "charts": charts, "resumed": len(resumed)}
+
+
+def _name(key: str) -> str:
+    """What a curve is called in a chart of several."""
+    side = key.partition("_")[0]
+    return side if side in ("chosen", "rejected") else key.removeprefix("seconds/")
+
+
+def _alarm_line(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[Series]:
+    """Where the chosen impressions of a preference optimisation set off the alarm, once they come halfway to it."""
+    if not isinstance(config.align, DPOConfig):
+        return []
+    level = -config.align.drift_alarm
+    lowest = min(row["chosen_drift_token"] for row in rows if is_number(row.get("chosen_drift_token")))
+    if lowest > level / 2:
+        return []
+    return [Series("alarm", [(float(rows[0]["step"]), level), (float(rows[-1]["step"]), level)])]
 
 
 def chart_plan(keys: Sequence[str], terms: Sequence[str]) -> Iterator[tuple[list[str], str, str, bool]]:

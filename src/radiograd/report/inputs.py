@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from radiograd.config import DPOConfig
+from radiograd.preferences import Pair, parse_pairs
 from radiograd.runs import STAGES, Run, read_json, read_jsonl
 from radiograd.types import Study
 
@@ -26,6 +28,9 @@ class Inputs:
     scores: Mapping[tuple[str, str], Mapping[str, float | None]]
     texts: Mapping[tuple[str, str], str]
     studies: Sequence[Study]
+    pairs: Sequence[Pair]
+    rounds: Sequence[Mapping[str, Any]]
+    """What the making of the pairs recorded, round by round."""
 
 
 def read_inputs(run: Run) -> Inputs:
@@ -46,7 +51,22 @@ def read_inputs(run: Run) -> Inputs:
         scores={(r["row"], r["study_id"]): r["scores"] for r in _lines(test / "scores.jsonl")},
         texts={(r["row"], r["study_id"]): r["text"] for r in lines},
         studies=[Study.from_json(row) for row in _lines(run.path / "data" / "test.jsonl")],
+        pairs=_pairs(run.path / "pairs.jsonl"),
+        rounds=[run.facts(stage) for stage in _rounds(run) if run.done(stage)],
     )
+
+
+def _rounds(run: Run) -> list[str]:
+    if not isinstance(run.config.align, DPOConfig):
+        return []
+    return ["pairs", *(f"pairs_round_{number}" for number in range(1, run.config.align.rounds))]
+
+
+def _pairs(path: Path) -> Sequence[Pair]:
+    if not path.exists():
+        return ()
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        return parse_pairs(file).pairs
 
 
 def _json(path: Path) -> Any:

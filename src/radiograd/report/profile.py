@@ -25,7 +25,9 @@ def profile(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     total = sum(row["seconds/step"] for row in steps)
     if not steps or total <= 0:
         return None
-    found = [(name, sum(row[key] for row in steps if is_number(row.get(key))), what) for name, key, what in PARTS]
+    sampled = any("seconds/sampling" in row for row in steps)  # preference optimisation does not
+    parts = [part for part in PARTS if sampled or any(part[1] in row for row in steps)]
+    found = [(name, sum(row[key] for row in steps if is_number(row.get(key))), what) for name, key, what in parts]
     found.append((REST[0], max(0.0, total - sum(seconds for _, seconds, _ in found)), REST[1]))
     return {
         "steps": len(steps),

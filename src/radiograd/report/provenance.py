@@ -7,14 +7,14 @@ from typing import Any
 
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import duration, is_number, is_share
-from radiograd.runs import STAGES
+from radiograd.runs import stages_of
 
 _MEMORY = {"_bytes": 1 / 2**30, "_kib": 1 / 2**20, "_mib": 1 / 2**10, "_gib": 1.0, "_gb": 1e9 / 2**30}
 
 
 def status(inputs: Inputs) -> dict[str, str]:
     """finished when every stage before the page is done; otherwise what STATUS.json says."""
-    waiting = [s for s in STAGES if s != "report" and s not in inputs.done]
+    waiting = [s for s in stages_of(inputs.run.config) if s != "report" and s not in inputs.done]
     if not waiting:
         return {"state": "finished", "text": "finished"}
     state, why = inputs.status.get("state", "unknown"), inputs.status.get("why")
@@ -97,7 +97,8 @@ def stage_view(stage: str, facts: Mapping[str, Any] | None) -> dict[str, Any]:
         for suffix, factor in _MEMORY.items()
         if "peak" in key and key.endswith(suffix) and is_number(value)
     ]
-    told = ("stage", "attempt", "seconds", "fingerprint")  # the last stands with the data
+    # the last three stand with the data and the pairs
+    told = ("stage", "attempt", "seconds", "fingerprint", "statistics", "signature")
     plain = {k: v for k, v in facts.items() if k not in told and "peak" not in k}
     return {
         "stage": stage,

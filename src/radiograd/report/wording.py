@@ -17,7 +17,7 @@ ROW_LABELS = {
 }
 ROW_NOTES = {
     "sft": "Fine-tuned on the radiologists' impressions.",
-    "aligned": "The SFT model after policy optimisation on the reward.",
+    "aligned": "The SFT model after alignment.",
     "constant": "The commonest impression of the whole train split, for every study.",
     "retrieval": "The impression of the study with the nearest findings in the whole train split.",
     "other_patient": "The impression of some other study.",

@@ -40,8 +40,12 @@ def discard(folder: Path) -> None:
 class Keeper(TrainerCallback):  # type: ignore[misc]
     """Turns the trainer's checkpoints into ``step_000100/DONE`` and keeps the newest only; writes metrics rows."""
 
-    def __init__(self, run: Run, stage: str, rows: Callable[[Mapping[str, Any]], dict[str, float]]) -> None:
+    def __init__(
+        self, run: Run, stage: str, rows: Callable[[Mapping[str, Any]], dict[str, float]], before: int = 0
+    ) -> None:
         self.run, self.stage, self.rows = run, stage, rows
+        self.before = before
+        """Steps of the stage that came before this trainer's first."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """No checkpoint at the very end: the adapter follows, and a trainer resumed there would take one step more."""
@@ -66,4 +70,4 @@ class Keeper(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero and logs:
             values = self.rows(logs)
             if values:
-                self.run.log_metrics(self.stage, state.global_step, values)
+                self.run.log_metrics(self.stage, self.before + state.global_step, values)

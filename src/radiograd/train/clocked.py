@@ -41,7 +41,7 @@ def seconds_of_ours(config: RunConfig, studies: Sequence[Study], folder: Path) -
     common = _common(config, studies, folder)
     trainer = PolicyTrainer(
         run=Run(folder, config),
-        reward=build_reward(config.align.reward),
+        reward=build_reward(config.grpo.reward),
         studies={study.study_id: study for study in studies},
         **common,
     )
@@ -50,7 +50,7 @@ def seconds_of_ours(config: RunConfig, studies: Sequence[Study], folder: Path) -
 
 def seconds_of_stock(config: RunConfig, studies: Sequence[Study], folder: Path) -> dict[str, Any]:
     """The same of TRL's GRPOTrainer as it comes, with the same arguments and reward."""
-    reward = build_reward(config.align.reward)
+    reward = build_reward(config.grpo.reward)
     by_id = {study.study_id: study for study in studies}
 
     def rouge(completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float]:
@@ -67,7 +67,7 @@ def _common(config: RunConfig, studies: Sequence[Study], folder: Path) -> dict[s
     prompter = Prompter(tokenizer, config.model)
     prompts = [prompter.prompt(study) for study in studies]
     rng = np.random.default_rng(config.seed)
-    order = distinct_batches(len(studies), config.align.prompts, config.align.rollouts, rng)
+    order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     args = settings.one_device(arguments(config, folder / "checkpoints"))
     args.save_strategy = "no"
     return {
@@ -87,7 +87,7 @@ def _timed(trainer: Any, config: RunConfig) -> dict[str, Any]:
     settings.quiet(trainer)
     settings.forget_peak()
     trainer.train()
-    updates = config.align.updates_per_rollout
+    updates = config.grpo.updates_per_rollout
     rollouts = [b - a for a, b in zip(clock.ends[::updates], clock.ends[updates::updates], strict=False)][1:]
     logs = trainer.state.log_history
     lengths = [row["completions/mean_length"] for row in logs if "completions/mean_length" in row]

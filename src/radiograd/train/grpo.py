@@ -46,16 +46,16 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """
     config = run.config
     folder = run.path / "align"
-    reward = build_reward(config.align.reward)
+    reward = build_reward(config.grpo.reward)
     reward.prepare([text for study in train if (text := study.sections.impression)])
     settings.forget_peak()
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
     prompter = Prompter(tokenizer, config.model)
-    studies = alignable(train, config.align.prompts)
+    studies = alignable(train, config.grpo.prompts)
     prompts = [prompter.prompt(study) for study in studies]
     rng = np.random.default_rng([config.seed, 2])
-    order = distinct_batches(len(studies), config.align.prompts, config.align.rollouts, rng)
+    order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
     trainer = PolicyTrainer(
         run=run,
@@ -198,7 +198,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             if found:
                 noted[f"reward/{term}"].append(sum(found) / len(found))
         rollout = self.state.global_step // self.num_iterations
-        if rollout % self.run.config.align.log_rollouts_every == 0:
+        if rollout % self.run.config.grpo.log_rollouts_every == 0:
             rows = gather_object(
                 [
                     {
@@ -329,7 +329,7 @@ def arguments(config: RunConfig, folder: Path) -> Any:
 
     Processes share the prompts of a rollout. Raises ConfigError when their micro-batches do not divide it.
     """
-    align = config.align
+    align = config.grpo
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate counts them
     rows = align.prompts * align.group_size
     if rows % (align.micro_batch * processes):

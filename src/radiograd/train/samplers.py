@@ -61,13 +61,13 @@ def builtin(model: Any, wish: Wish) -> list[list[int]]:
 
 
 def load_sampler(config: RunConfig, folder: Path, model: Any, tokenizer: Any) -> Sampler:
-    """The sampler of ``config.align.sampler``; ``model`` is the SFT policy without an adapter on it.
+    """The sampler of ``align.sampler``; ``model`` is the SFT policy without an adapter on it.
 
     For vLLM the policy is written to ``folder``/base, once. Raises MissingExtra without vLLM; ConfigError for several
     processes that would each start one, or a server outside the house; ModelError when no server answers (with the
     command that starts it).
     """
-    chosen = config.align.sampler
+    chosen = config.grpo.sampler
     if chosen.engine == "builtin":
         return builtin
     if chosen.engine == "vllm":
@@ -202,6 +202,7 @@ class Served(_WithVLLM):
             with opener.open(request, timeout=self._timeout_s) as reply:
                 text = reply.read().decode()
         except urllib.error.HTTPError as error:
+            error.close()
             raise ModelError(f"the vLLM server at {self._url}{path} answers {error.code}") from error
         except OSError as error:
             raise ModelError(f"no vLLM server answers at {self._url}{path} ({type(error).__name__})") from error

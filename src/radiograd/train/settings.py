@@ -54,10 +54,13 @@ def one_device(arguments: Any) -> Any:
     return arguments
 
 
-def train(trainer: Any, run: Run, stage: str, folder: Path) -> None:
-    """Train from the newest whole checkpoint, or from the start; metrics rows after it are written again."""
+def train(trainer: Any, run: Run, stage: str, folder: Path, before: int = 0) -> None:
+    """Train from the newest whole checkpoint, or from the start; metrics rows after it are written again.
+
+    ``before``: steps of the stage that came before this trainer's first.
+    """
     newest = checkpoints.latest(folder)
-    run.rewind_metrics(stage, checkpoints.step_of(newest) if newest else 0)
+    run.rewind_metrics(stage, before + (checkpoints.step_of(newest) if newest else 0))
     if newest:
         log.info("%s: resuming from step %d", stage, checkpoints.step_of(newest))
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)

@@ -1,0 +1,128 @@
+"""Candidate impressions of training studies from the newest policy, resumable at every batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from radiograd import models
+from radiograd.config import RunConfig
+from radiograd.decoding import decode, end_tokens, plan_batches
+from radiograd.prompts import Prompter, alignable
+from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
+from radiograd.selection import share_train
+from radiograd.types import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What the policy wrote for one study. ``cut``: which of them ended at the most tokens allowed."""
+
+    texts: tuple[str, ...]
+    cut: tuple[bool, ...]
+    prompt_cut: bool
+
+
+def draw_studies(train: Sequence[Study], config: RunConfig, number: int) -> list[Study]:
+    """The studies that round ``number`` makes pairs for: those alignment may use, ``align.prompts`` of them.
+
+    Other studies in each round; the draw depends on the seed, the round and the ids, not on their order. A reference
+    that holds a redaction mark would be learnt, so those studies are left out.
+    """
+    wanted = config.dpo.prompts
+    if wanted == 0:
+        return []
+    usable = alignable(share_train(train, config.sft.fraction, config.seed)[1], 1)
+    if wanted is None or wanted >= len(usable):
+        return usable
+
+    def lot(study: Study) -> bytes:
+        return hashlib.sha256(f"{config.seed}:pairs:{number}:{study.study_id}".encode()).digest()
+
+    drawn = {study.study_id for study in sorted(usable, key=lot)[:wanted]}
+    return [study for study in usable if study.study_id in drawn]
+
+
+def sample_candidates(run: Run, studies: Sequence[Study], number: int, path: Path) -> dict[str, Candidates]:
+    """Study id -> ``align.candidates`` texts; every batch is appended to ``path`` and not sampled again.
+
+    Each batch has a seed of its own, made from the run's seed, the round and its place: a resumed run draws what an
+    uninterrupted one would have drawn.
+    """
+    config, dpo = run.config, run.config.dpo
+    tokenizer = models.load_tokenizer(config.model)
+    prompter = Prompter(tokenizer, config.model)
+    prompts = {study.study_id: prompter.prompt(study) for study in studies}
+    ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
+    size = max(1, config.generate.batch_size // dpo.candidates)
+    batches = plan_batches({key: len(value) for key, value in ids.items()}, size)
+    done = _whole_batches(path, batches, dpo.candidates)
+    if done < len(batches):
+        _sample(run, number, path, batches, done, ids, tokenizer)
+    rows = {row["study_id"]: row for row in (read_jsonl(path) if path.exists() else ())}
+    return {
+        study.study_id: Candidates(
+            tuple(rows[study.study_id]["texts"]), tuple(rows[study.study_id]["cut"]), prompts[study.study_id].cut
+        )
+        for study in studies
+    }
+
+
+def _sample(
+    run: Run, number: int, path: Path, batches: Sequence[Sequence[str]], done: int, ids: dict[str, Any], tokenizer: Any
+) -> None:
+    import torch
+    from tqdm import tqdm
+
+    dpo = run.config.dpo
+    model = models.load_policy(
+        run.config.model,
+        merged=[run.path / "sft" / "adapter"],
+        adapter=run.round_folder(number - 1) / "adapter" if number else None,
+    )
+    eos = end_tokens(model, tokenizer)
+    places = tqdm(range(done, len(batches)), desc="candidates", disable=not is_terminal(), unit="batch")
+    for place in places:
+        with torch.random.fork_rng():
+            torch.manual_seed(_seed(run.config.seed, number, place))
+            tokens = decode(
+                model,
+                [ids[key] for key in batches[place]],
+                repeats=dpo.candidates,
+                max_new_tokens=dpo.max_new_tokens,
+                eos=eos,
+                pad=tokenizer.pad_token_id,
+                temperature=dpo.temperature,
+            )
+        texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+        cut = [new[-1] not in eos for new in tokens]
+        rows = [slice(k * dpo.candidates, (k + 1) * dpo.candidates) for k in range(len(batches[place]))]
+        append_jsonl(
+            path,
+            [
+                {"study_id": key, "texts": texts[of], "cut": cut[of]}
+                for key, of in zip(batches[place], rows, strict=True)
+            ],
+        )
+
+
+def _whole_batches(path: Path, batches: Sequence[Sequence[str]], candidates: int) -> int:
+    """How many leading batches stand in ``path`` whole; what follows them is dropped from the file."""
+    if not path.exists():
+        return 0
+    rows = list(read_jsonl(path))
+    whole = kept = 0
+    for batch in batches:
+        part = rows[kept : kept + len(batch)]
+        if [(row["study_id"], len(row["texts"])) for row in part] != [(key, candidates) for key in batch]:
+            break
+        whole, kept = whole + 1, kept + len(batch)
+    write_jsonl(path, rows[:kept])
+    return whole
+
+
+def _seed(seed: int, number: int, place: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:candidates:{number}:{place}".encode()).digest()[:7], "big")
