@@ -197,6 +197,14 @@ def test_with_gradient_checkpointing_the_numbers_stay_and_a_lost_cache_is_said(
         assert not said
 
 
+def test_a_lone_prompt_is_computed_in_two_lanes_when_its_completions_outweigh_it(monkeypatch) -> None:
+    monkeypatch.setattr(scoring.lanes, "width", lambda model, parts: min(parts, 2))
+    assert scoring._in_lanes([6], [9, 4, 5], [0, 0, 0], None) == [[0], [1, 2]]
+    assert scoring._in_lanes([40], [9, 4, 5], [0, 0, 0], None) == [[0, 1, 2]]
+    assert scoring._in_lanes([6, 6], [9, 4, 0, 5], [0, 0, 0, 1], None) == [[0, 1], [3]]
+    assert scoring._in_lanes([6], [0], [0], None) == []
+
+
 def test_one_long_row_goes_alone_when_its_padding_costs_more_than_a_pass() -> None:
     # together: 5 rows x 40 = 200 tokens + one pass of 50; apart: 4 x 10 + 40 = 80 + two passes = 180
     assert length_buckets([10, 10, 40, 9, 10], overhead=50) == [[3, 0, 1, 4], [2]]

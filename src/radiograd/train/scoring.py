@@ -170,13 +170,7 @@ def _packed_completions(
 ) -> tuple[Any, Any]:
     """Every distinct token once, in one row without padding (see :mod:`radiograd.packing`); prompts in lanes."""
     texts, answers, owners = _texts(prompts, prompt_mask), _texts(ids, mask), inverse.tolist()
-    sizes = [len(text) for text in texts]
-    for answer, owner in zip(answers, owners, strict=True):
-        sizes[owner] += len(answer)
-    rows: list[list[int]] = []
-    for lane in lanes.balanced(sizes, lanes.width(base, len(texts))):
-        here = set(lane)
-        rows.append([row for row, owner in enumerate(owners) if owner in here and answers[row]])
+    rows = _in_lanes([len(text) for text in texts], [len(answer) for answer in answers], owners, base)
 
     def part(mine: list[int]) -> tuple[Any, Any]:
         used = sorted({owners[row] for row in mine})
@@ -193,13 +187,32 @@ def _packed_completions(
 
     logps = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
     entropies = torch.zeros_like(logps)
-    rows = [mine for mine in rows if mine]
     found = lanes.side_by_side(base, [functools.partial(part, mine) for mine in rows]) if rows else []
     for mine, (values, entropy) in zip(rows, found, strict=True):
         row, column = mask[mine].bool().nonzero(as_tuple=True)
         where = torch.tensor(mine, device=ids.device)[row], column
         logps, entropies = logps.index_put(where, values), entropies.index_put(where, entropy)
     return logps, entropies
+
+
+def _in_lanes(prompts: Sequence[int], answers: Sequence[int], owners: Sequence[int], base: Any) -> list[list[int]]:
+    """Rows of each lane, given the lengths of prompts and completions. A prompt's completions stay together, unless
+    threads would be idle and the completions are long enough to be worth computing the prompt twice."""
+    groups: list[list[int]] = [[] for _ in prompts]
+    for row, owner in enumerate(owners):
+        if answers[row]:
+            groups[owner].append(row)
+    groups = [group for group in groups if group]
+    wide = lanes.width(base, sum(map(len, groups)))
+    if groups and wide > len(groups):
+        for number, group in enumerate(list(groups)):
+            if 3 * sum(answers[row] for row in group) >= 4 * prompts[owners[group[0]]]:
+                halves = lanes.balanced([answers[row] for row in group], wide // len(groups))
+                groups[number] = [group[place] for place in halves[0]]
+                groups += [[group[place] for place in half] for half in halves[1:]]
+    sizes = [prompts[owners[group[0]]] + sum(answers[row] for row in group) for group in groups]
+    found = lanes.balanced(sizes, min(wide, len(groups))) if groups else []
+    return [sorted(row for number in lane for row in groups[number]) for lane in found]
 
 
 def _cached_completions(
