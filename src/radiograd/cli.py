@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from radiograd import __version__, cli_bench, cli_judge, cli_labeler, cli_score, cli_text
+from radiograd import __version__, cli_bench, cli_experiment, cli_judge, cli_labeler, cli_score, cli_text
 from radiograd.errors import RadiogradError, UsageError
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE ...]")
@@ -182,6 +182,7 @@ def doctor() -> None:
         sys.exit(1)
 
 
+cli_experiment.add_commands(cli)
 cli_text.add_commands(cli)
 cli_score.add_commands(cli)
 cli_labeler.add_commands(cli)

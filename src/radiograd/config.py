@@ -394,11 +394,20 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     the key and the nearest known key.
     """
     path = shipped(str(path)) or Path(path)
+    names = ", ".join(sorted(p.stem for p in SHIPPED_CONFIGS.glob("*.yaml")))
+    values = read_values(path, f"no such configuration file or run folder. Shipped by name: {names}")
+    for override in overrides:
+        apply_override(values, override)
+    return parse_config(values, f"{path} with overrides" if overrides else str(path))
+
+
+def read_values(path: Path, missing: str) -> dict[str, Any]:
+    """The keys and values of a YAML or JSON file. ConfigError naming file and line, and ``missing`` when there is no
+    such file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        names = ", ".join(sorted(p.stem for p in SHIPPED_CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"{path}: no such configuration file or run folder. Shipped by name: {names}") from None
+        raise ConfigError(f"{path}: {missing}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder, not a configuration file") from None
     except UnicodeDecodeError as error:
@@ -414,9 +423,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
-    for override in overrides:
-        apply_override(values, override)
-    return parse_config(values, f"{path} with overrides" if overrides else str(path))
+    return values
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
