@@ -255,12 +255,10 @@ def _config(
     for override in overrides:
         apply_override(values, override)
     config = parse_config({**values, "name": f"{cell.name}-seed{seed}", "seed": seed}, f"{where}: cell {cell.name!r}")
-    lacking = {column(name)[0] for name in experiment.metrics} - set(config.evaluate.metrics)
-    if lacking:
-        raise ConfigError(
-            f"{where}: cell {cell.name!r}: evaluate.metrics lacks {min(lacking)!r}, a column of the table"
-        )
-    return config
+    # added to what the run computes anyway: another choice of columns then mostly leaves the runs as they are
+    lacking = sorted({column(name)[0] for name in experiment.metrics} - set(config.evaluate.metrics))
+    evaluate = config.evaluate.model_copy(update={"metrics": (*config.evaluate.metrics, *lacking)})
+    return config.model_copy(update={"evaluate": evaluate})
 
 
 def _put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
