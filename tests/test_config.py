@@ -152,7 +152,7 @@ def test_a_type_chooses_the_keys_and_their_defaults(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("align: {type: dop}", "align.type: no alignment is called 'dop'. Did you mean 'dpo'?"),
-        ("align: {type: null}", "align.type: no alignment is called 'None'. Known: dpo, grpo."),
+        ("align: {type: null}", "align.type: no alignment is called 'None'. Did you mean 'none'?"),
         ("align: {type: dpo, anchr: sft}", "unknown key 'align.anchr'. Did you mean 'anchor'?"),
         ("align: {type: dpo, rollouts: 3}", "unknown key 'align.rollouts': it belongs to align.type=grpo"),
         ("align: {anchor: sft}", "unknown key 'align.anchor': it belongs to align.type=dpo"),

@@ -185,14 +185,16 @@ def line_chart(
     return "".join([*out, "</svg>"])
 
 
-def interval_plot(rows: Sequence[Interval], title: str, zero: bool = False) -> str:
+def interval_plot(rows: Sequence[Interval], title: str, zero: bool = False, label_width: float = 136.0) -> str:
     """An SVG with one horizontal interval a row, its label on the left and its text on the right.
 
-    ``zero``: the axis includes 0 and a line marks it (for differences). ValueError without rows.
+    ``zero``: the axis includes 0 and a line marks it (for differences). ``label_width``: room for the labels.
+    ValueError without rows.
     """
     if not rows:
         raise ValueError(f"plot {title!r} has no rows")
-    width, pitch, left, right = 480.0, 26.0, 136.0, 124.0
+    pitch, left, right = 26.0, label_width, 124.0
+    width = 344.0 + left
     height = pitch * len(rows) + 34
     ends = [end for row in rows for end in (row.low, row.high)] + ([0.0] if zero else [])
     low, high = value_range(ends)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from radiograd import __version__, cli_bench, cli_judge, cli_labeler, cli_score, cli_text
+from radiograd import __version__, cli_bench, cli_experiment, cli_judge, cli_labeler, cli_score, cli_text
 from radiograd.errors import RadiogradError, UsageError
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE ...]")
@@ -81,7 +81,7 @@ def data_check(source: str, overrides: Sequence[str]) -> None:
     from radiograd.data.check import check
 
     settings = _config_or_data(source, overrides)
-    findings = check(settings.data, settings.seed)
+    findings = check(settings.data, settings.split_seed)
     for finding in findings:
         ids = f"  e.g. {', '.join(finding.ids)}" if finding.ids else ""
         click.echo(f"{finding.level:7} {finding.count:6}  {finding.message}{ids}")
@@ -164,7 +164,7 @@ MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Print e
 _stage_command("sft", "Fine-tune on findings -> impression (prepares the data first when needed).")
 _stage_command("pairs", "Pairs of impressions, the better one first, for preference optimisation (align.type=dpo).")
 _stage_command("align", "Policy optimisation from the fine-tuned model.")
-_stage_command("generate", "Impressions of both models for the held-out studies.", SET)
+_stage_command("generate", "Impressions of the run's models for the held-out studies.", SET)
 _stage_command("evaluate", "Scores, intervals, trivial rows and paired differences, from files alone.", MARKDOWN, SET)
 _stage_command("report", "Write report.html from the run folder, without a model.")
 
@@ -182,6 +182,7 @@ def doctor() -> None:
         sys.exit(1)
 
 
+cli_experiment.add_commands(cli)
 cli_text.add_commands(cli)
 cli_score.add_commands(cli)
 cli_labeler.add_commands(cli)

@@ -66,7 +66,7 @@ def read_systems(paths: Sequence[Path], eval_set: str = "test", row: str = "alig
         raise UsageError("a comparison needs two runs or files of scores, e.g. radiograd compare runs/a runs/b")
     names = _names(paths)
     return [
-        _read_run(path, name, eval_set, row) if path.is_dir() else _read_file(path, name)
+        read_run(path, name, eval_set, row) if path.is_dir() else _read_file(path, name)
         for path, name in zip(paths, names, strict=True)
     ]
 
@@ -82,7 +82,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _read_run(path: Path, name: str, eval_set: str, row: str) -> System:
+def read_run(path: Path, name: str, eval_set: str, row: str) -> System:
+    """The scores of ``row`` of a run, called ``name``. RunError when it has not been evaluated or lacks the row."""
     folder = path / "eval" / eval_set
     if not (folder / "summary.json").exists():
         raise RunError(f"{path} has no summary of its {eval_set} set; run: radiograd evaluate {path} --set {eval_set}")
@@ -177,13 +178,13 @@ def compare(
     every system, or was computed otherwise, is left out and named with the reason. Raises RunError unless the cases,
     their references, patients and strata coincide, ConfigError for a name in ``metrics`` that no system has.
     """
-    systems = _aligned(systems)
+    systems = align_systems(systems)
     shared, left_out = _shared(systems, metrics)
     if not shared:
         reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise RunError(f"no metric was computed in the same way in all of them ({reasons})")
     first = systems[0]
-    combines = {key: _combine(_scored_in(systems, key), key) for key in shared}
+    combines = {key: combine_of(_scored_in(systems, key), key) for key in shared}
     patients = np.unique(first.patients, return_inverse=True)[1]
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     paired: list[dict[str, Any]] = []
@@ -262,7 +263,7 @@ def _entries(system: System, found: Mapping[str, Any]) -> dict[str, dict[str, An
     }
 
 
-def _combine(system: System, key: str) -> Combine:
+def combine_of(system: System, key: str) -> Combine:
     """How part sums make the corpus value; a mean needs no metric to be loaded."""
     if set(system.tallies[key].part_names) == set(MEAN_PARTS):
         return mean_of
@@ -281,7 +282,7 @@ def _scored_in(systems: Sequence[System], key: str) -> System:
     return next((system for system in systems if system.tallies[key].scored.any()), systems[0])
 
 
-def _aligned(systems: Sequence[System]) -> list[System]:
+def align_systems(systems: Sequence[System]) -> list[System]:
     """All systems in the order of the first one's cases. RunError unless their cases coincide."""
     first = systems[0]
     place = {case_id: k for k, case_id in enumerate(first.ids)}

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from radiograd.errors import ConfigError, UsageError, did_you_mean
+from radiograd.types import POLICIES
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -50,6 +51,8 @@ class SplitConfig(Section):
     """Word Jaccard of two findings at and above which both studies stay in the same split; 1.0 = exact copies only."""
     use_given: bool = False
     """Take the split the source itself names instead of drawing one (leaks are then reported, not mended)."""
+    seed: int | None = Field(default=None, ge=0)
+    """Draws splits and limits (null = the run's seed). Set it, and runs of several seeds are tested on the same."""
 
     @model_validator(mode="after")
     def _leaves_train(self) -> SplitConfig:
@@ -109,11 +112,9 @@ class ModelConfig(Section):
     """Longer findings are cut at the end, counted and reported."""
 
 
-class SFTConfig(Section):
-    """Supervised fine-tuning on findings -> impression; loss on the impression only."""
+class FineTuning(Section):
+    """How supervised fine-tuning is done, wherever it stands in a run."""
 
-    fraction: float = Field(default=1.0, gt=0.0, le=1.0)
-    """Share of the training studies to fine-tune on; below 1, alignment works on the others (else on all)."""
     epochs: float = Field(default=1.0, gt=0.0)
     lr: float = Field(default=5e-4, gt=0.0)
     warmup: Fraction = 0.05
@@ -128,10 +129,17 @@ class SFTConfig(Section):
     """Optimiser steps between checkpoints."""
 
     @model_validator(mode="after")
-    def _divides(self) -> SFTConfig:
+    def _divides(self) -> FineTuning:
         if self.batch_size % self.micro_batch:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}")
         return self
+
+
+class SFTConfig(FineTuning):
+    """Supervised fine-tuning on findings -> impression; loss on the impression only."""
+
+    fraction: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the training studies to fine-tune on; below 1, alignment works on the others (else on all)."""
 
 
 class SamplerConfig(Section):
@@ -271,7 +279,27 @@ class DPOConfig(Section):
         return self
 
 
-ALIGNMENTS: Mapping[str, type[GRPOConfig] | type[DPOConfig]] = {"grpo": GRPOConfig, "dpo": DPOConfig}
+class MoreSFTConfig(FineTuning):
+    """More supervised fine-tuning, on the studies that are left to alignment: the control that sees what it sees.
+
+    A fresh adapter on the SFT policy, like every other alignment.
+    """
+
+    type: Literal["sft"] = "sft"
+
+
+class NoAlignConfig(Section):
+    """No alignment: the run ends with the SFT policy."""
+
+    type: Literal["none"] = "none"
+
+
+ALIGNMENTS: Mapping[str, type[GRPOConfig] | type[DPOConfig] | type[MoreSFTConfig] | type[NoAlignConfig]] = {
+    "grpo": GRPOConfig,
+    "dpo": DPOConfig,
+    "sft": MoreSFTConfig,
+    "none": NoAlignConfig,
+}
 """``align.type`` -> what ``align`` then holds. Without a type it is grpo."""
 
 
@@ -280,7 +308,11 @@ def _kind_of_alignment(value: Any) -> str:
 
 
 AlignConfig = Annotated[
-    Annotated[GRPOConfig, Tag("grpo")] | Annotated[DPOConfig, Tag("dpo")], Discriminator(_kind_of_alignment)
+    Annotated[GRPOConfig, Tag("grpo")]
+    | Annotated[DPOConfig, Tag("dpo")]
+    | Annotated[MoreSFTConfig, Tag("sft")]
+    | Annotated[NoAlignConfig, Tag("none")],
+    Discriminator(_kind_of_alignment),
 ]
 
 
@@ -319,6 +351,11 @@ class RunConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @property
+    def split_seed(self) -> int:
+        """What splits and limits are drawn with."""
+        return self.seed if self.data.split.seed is None else self.data.split.seed
+
+    @property
     def grpo(self) -> GRPOConfig:
         """``align`` of a run that is aligned by GRPO; ConfigError for another."""
         if not isinstance(self.align, GRPOConfig):
@@ -333,6 +370,18 @@ class RunConfig(Section):
         return self.align
 
     @property
+    def more_sft(self) -> MoreSFTConfig:
+        """``align`` of a run whose alignment is more fine-tuning; ConfigError for another."""
+        if not isinstance(self.align, MoreSFTConfig):
+            raise ConfigError(f"align.type is {self.align.type}, not sft; set align.type=sft")
+        return self.align
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The rows that models of the run write: ``sft`` and, unless it ends there, ``aligned``."""
+        return POLICIES[:1] if isinstance(self.align, NoAlignConfig) else POLICIES
+
+    @property
     def reward(self) -> Mapping[str, float] | None:
         """The terms of the run's reward and their weights; None when it is aligned without one."""
         return self.align.reward if isinstance(self.align, GRPOConfig) else None
@@ -345,11 +394,20 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     the key and the nearest known key.
     """
     path = shipped(str(path)) or Path(path)
+    names = ", ".join(sorted(p.stem for p in SHIPPED_CONFIGS.glob("*.yaml")))
+    values = read_values(path, f"no such configuration file or run folder. Shipped by name: {names}")
+    for override in overrides:
+        apply_override(values, override)
+    return parse_config(values, f"{path} with overrides" if overrides else str(path))
+
+
+def read_values(path: Path, missing: str) -> dict[str, Any]:
+    """The keys and values of a YAML or JSON file. ConfigError naming file and line, and ``missing`` when there is no
+    such file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        names = ", ".join(sorted(p.stem for p in SHIPPED_CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"{path}: no such configuration file or run folder. Shipped by name: {names}") from None
+        raise ConfigError(f"{path}: {missing}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder, not a configuration file") from None
     except UnicodeDecodeError as error:
@@ -365,9 +423,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
-    for override in overrides:
-        apply_override(values, override)
-    return parse_config(values, f"{path} with overrides" if overrides else str(path))
+    return values
 
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"

@@ -12,13 +12,13 @@ from radiograd.decoding import decode, end_tokens, plan_batches
 from radiograd.errors import RunError
 from radiograd.prompts import REDACTED, Prompter
 from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
-from radiograd.types import POLICIES, Study
+from radiograd.types import Study
 
 log = logging.getLogger(__name__)
 
 
 def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
-    """Write ``eval/<split>/predictions.jsonl``: the greedy impression of every study by the SFT and aligned policy.
+    """Write ``eval/<split>/predictions.jsonl``: the greedy impression of every study by each policy of the run.
 
     RunError when the split holds no study.
     """
@@ -33,8 +33,8 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
     prompts = {study.study_id: prompter.prompt(study) for study in studies}
     ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
     batches = plan_batches({key: len(value) for key, value in ids.items()}, run.config.generate.batch_size)
-    written = _whole_batches(path, batches)
-    for row in POLICIES:
+    written = _whole_batches(path, batches, run.config.policies)
+    for row in run.config.policies:
         todo = [batch for batch in batches if (row, batch[0]) not in written]
         if not todo:
             continue
@@ -63,20 +63,20 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
     answers = list(read_jsonl(path))
     return {
         "studies": len(studies),
-        "rows": list(POLICIES),
+        "rows": list(run.config.policies),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
         "truncated": sum(answer["truncated"] for answer in answers),
         "writes_redaction": sum(REDACTED in answer["text"] for answer in answers),
     }
 
 
-def _whole_batches(path: Path, batches: Sequence[Sequence[str]]) -> set[tuple[str, str]]:
+def _whole_batches(path: Path, batches: Sequence[Sequence[str]], policies: Sequence[str]) -> set[tuple[str, str]]:
     """(row, first study) of every batch fully written; lines of a batch cut short are dropped from the file."""
     if not path.exists():
         return set()
     rows = list(read_jsonl(path))
     have = {(row["row"], row["study_id"]) for row in rows}
-    whole = {(row, batch[0]) for row in POLICIES for batch in batches if all((row, key) in have for key in batch)}
+    whole = {(row, batch[0]) for row in policies for batch in batches if all((row, key) in have for key in batch)}
     keep = {(row, key) for row, first in whole for batch in batches if batch[0] == first for key in batch}
     write_jsonl(path, [row for row in rows if (row["row"], row["study_id"]) in keep])
     return whole

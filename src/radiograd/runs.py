@@ -123,8 +123,10 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
-    """The stages that a run of ``config`` goes through, in order: pairs are made for preference optimisation only."""
-    return tuple(stage for stage in STAGES if stage != "pairs" or config.align.type == "dpo")
+    """The stages that a run of ``config`` goes through, in order: pairs are made for preference optimisation only, and
+    without an alignment nothing is aligned."""
+    left_out = {"pairs": config.align.type != "dpo", "align": config.align.type == "none"}
+    return tuple(stage for stage in STAGES if not left_out.get(stage))
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radiograd.config import DPOConfig, GRPOConfig, RunConfig
-from radiograd.errors import AssetError, DataError, RunError
+from radiograd.config import DPOConfig, FineTuning, GRPOConfig, MoreSFTConfig, NoAlignConfig, RunConfig
+from radiograd.errors import AssetError, ConfigError, DataError, RunError
 from radiograd.preferences import fingerprint as fingerprint_pairs
 from radiograd.preferences import parse_pairs
 from radiograd.runs import Run, read_json, read_jsonl, stages_of, write_json, write_jsonl
@@ -56,19 +56,27 @@ def pairs(run: Run) -> Mapping[str, Any]:
 
 def align(run: Run) -> Mapping[str, Any]:
     """sft/adapter (and pairs.jsonl) -> align/adapter."""
+    kind = run.config.align.type
+    if kind == "none":
+        raise ConfigError("align.type is none: this run ends with the SFT policy and has nothing to align")
     run.facts("sft")
-    if run.config.align.type == "dpo":
+    if kind == "dpo":
         return _preference_rounds(run)
+    left = share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[1]
+    if kind == "sft":
+        from radiograd.train.sft import train_more
+
+        return train_more(run, left)
     from radiograd.train.grpo import train_grpo
 
-    return train_grpo(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[1])
+    return train_grpo(run, left)
 
 
 def generate(run: Run, eval_set: str = "test") -> Mapping[str, Any]:
-    """sft/adapter and align/adapter -> eval/<set>/predictions.jsonl."""
+    """sft/adapter and align/adapter (if the run has one) -> eval/<set>/predictions.jsonl."""
     from radiograd.generate import generate_run
 
-    run.facts("align")
+    run.facts("align" if "align" in stages_of(run.config) else "sft")
     return generate_run(run, eval_set)
 
 
@@ -199,9 +207,17 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     for_sft, for_align = share_train(prepared.train, config.sft.fraction, config.seed)
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
-    sft_tokens = sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in for_sft)
+
+    def trained(studies: Sequence[Study]) -> int:
+        return sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in studies)
+
     mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
-    if isinstance(config.align, DPOConfig):
+    if isinstance(config.align, NoAlignConfig):
+        steps, sampling = 0, {}
+    elif isinstance(config.align, MoreSFTConfig):
+        steps = _sft_steps(config.align, len(for_align))
+        sampling = {"align_tokens": round(trained(for_align) * config.align.epochs)}
+    elif isinstance(config.align, DPOConfig):
         steps, sampling = _plan_dpo(config, len(for_align), mean_prompt, _imported(config, prepared))
     else:
         steps, sampling = _plan_grpo(config, len(for_align), mean_prompt)
@@ -211,15 +227,19 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         "studies": {split: len(getattr(prepared, split)) for split in SPLITS},
         "problems": len(prepared.problems),
         "fine_tuned_on": len(for_sft),
-        "aligned_on_at_most": len(for_align),
+        "aligned_on_at_most": 0 if isinstance(config.align, NoAlignConfig) else len(for_align),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
-        "sft_tokens": round(sft_tokens * config.sft.epochs),
+        "sft_tokens": round(trained(for_sft) * config.sft.epochs),
         **sampling,
         "optimiser_steps": {
-            "sft": -(-round(len(for_sft) * config.sft.epochs) // config.sft.batch_size),
+            "sft": _sft_steps(config.sft, len(for_sft)),
             "align": steps,
         },
     }
+
+
+def _sft_steps(how: FineTuning, studies: int) -> int:
+    return -(-round(studies * how.epochs) // how.batch_size)
 
 
 def _plan_grpo(config: RunConfig, studies: int, mean_prompt: float) -> tuple[int, dict[str, int]]:
@@ -270,8 +290,9 @@ def _prepared(config: RunConfig) -> Prepared:
     from radiograd.prompts import alignable
 
     prepared = prepare(config)
-    prompts = config.align.prompts if isinstance(config.align, GRPOConfig) else 1
-    alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], prompts)
+    if isinstance(config.align, (GRPOConfig, DPOConfig)):  # more fine-tuning learns around redaction marks
+        prompts = config.align.prompts if isinstance(config.align, GRPOConfig) else 1
+        alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], prompts)
     if "other_patient" in config.evaluate.baselines:
         baselines.other_patient(prepared.pool, prepared.test, config.seed)
     return prepared

@@ -45,7 +45,7 @@ def prepare(config: RunConfig) -> Prepared:
 
 def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
     """:func:`prepare` for studies that are already read."""
-    split, seed = config.data.split, config.seed
+    split, seed = config.data.split, config.split_seed
     usable = [study for study in loaded.studies if is_usable(study)]
     _refuse_too_few(usable, loaded, config.data.source)
     groups = study_groups(usable, split.near_duplicate, seed)

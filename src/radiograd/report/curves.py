@@ -53,7 +53,9 @@ def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
         charts.append({"title": title, "unit": unit, "svg": svg})
     if not charts:
         return None
-    title = {"sft": "Supervised fine-tuning", "align": "Alignment"}[stage]
+    title = "Supervised fine-tuning" if stage == "sft" else "Alignment"
+    if stage == "align" and inputs.run.config.align.type == "sft":
+        title = "More supervised fine-tuning"
     return {"stage": stage, "title": title, "steps": len(rows), "charts": charts, "resumed": len(resumed)}
 
 

@@ -28,7 +28,7 @@ def missing_parts(inputs: Inputs) -> dict[str, str]:
     said = dict.fromkeys(("results", "sft", "align", "cases", "data"), "")
     if "sft" not in stages:
         said["sft"] = "No supervised fine-tuning has been logged in this run yet."
-    if "align" not in stages:
+    if "align" not in stages and "align" in stages_of(inputs.run.config):
         said["align"] = "No alignment has been logged in this run yet."
     if inputs.evaluation is None:
         said["results"] = "The test set has not been evaluated yet, so there is no table."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from trl import SFTConfig as TRLConfig
 from trl import SFTTrainer
 
 from radiograd import models
-from radiograd.config import RunConfig
+from radiograd.config import FineTuning, RunConfig
 from radiograd.prompts import Prompter
 from radiograd.runs import Run
 from radiograd.train import checkpoints, scoring, settings
@@ -28,30 +28,40 @@ log = logging.getLogger(__name__)
 
 def train_sft(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """Fine-tune a fresh adapter on ``train`` and write it to ``sft/adapter``; resumes from the last checkpoint."""
+    return _train(run, "sft", train, run.config.sft)
+
+
+def train_more(run: Run, train: Sequence[Study]) -> dict[str, Any]:
+    """The same as an alignment: a fresh adapter on the SFT policy, written to ``align/adapter``."""
+    return _train(run, "align", train, run.config.more_sft)
+
+
+def _train(run: Run, stage: Literal["sft", "align"], train: Sequence[Study], how: FineTuning) -> dict[str, Any]:
     config = run.config
-    folder = run.path / "sft"
+    folder = run.path / stage
+    merged, offset, key = {"sft": ([], 0, 1), "align": ([run.path / "sft" / "adapter"], 1, 4)}[stage]
     settings.forget_peak()
-    set_seed(config.seed)
+    set_seed(config.seed + offset)
     tokenizer = models.load_tokenizer(config.model)
     rows, cut = encode(Prompter(tokenizer, config.model), train)
     lengths = [len(row["input_ids"]) for row in rows]
-    rng = np.random.default_rng([config.seed, 1])
-    order = length_grouped(lengths, config.sft.batch_size, config.sft.epochs, rng)
-    model = get_peft_model(models.load_policy(config.model), models.lora_config(config.model.lora))
+    rng = np.random.default_rng([config.seed, key])
+    order = length_grouped(lengths, how.batch_size, how.epochs, rng)
+    model = get_peft_model(models.load_policy(config.model, merged=merged), models.lora_config(config.model.lora))
     scoring.attach_scoring(model)
     trainer = _Trainer(
         model=model,
         args=settings.one_device(
-            arguments(config, folder / "checkpoints", steps=-(-len(order) // config.sft.batch_size))
+            arguments(config, how, folder / "checkpoints", steps=-(-len(order) // how.batch_size))
         ),
         train_dataset=Dataset.from_list([rows[number] for number in order]),
         processing_class=tokenizer,
-        callbacks=[checkpoints.Keeper(run, "sft", _metrics)],
+        callbacks=[checkpoints.Keeper(run, stage, _metrics)],
     )
-    trainer.loss_reduction = config.sft.loss_reduction
+    trainer.loss_reduction = how.loss_reduction
     trainer.model_accepts_loss_kwargs = True  # our loss divides by the whole step's count, whatever the model's does
     settings.quiet(trainer)
-    settings.train(trainer, run, "sft", folder / "checkpoints")
+    settings.train(trainer, run, stage, folder / "checkpoints")
     settings.save_adapter(trainer, folder / "adapter")
     checkpoints.discard(folder / "checkpoints")
     return {
@@ -105,19 +115,18 @@ def sequence_loss(logps_N: Any, count: Any) -> Any:
     return -logps_N.sum() / torch.as_tensor(count).clamp(min=1)
 
 
-def arguments(config: RunConfig, folder: Path, steps: int) -> Any:
-    """TRL's arguments for the fine-tuning of ``config``; checkpoints go into ``folder``."""
-    sft = config.sft
+def arguments(config: RunConfig, how: FineTuning, folder: Path, steps: int) -> Any:
+    """TRL's arguments for a fine-tuning of ``config``; checkpoints go into ``folder``."""
     return TRLConfig(
         **settings.common(config, folder),
         max_steps=steps,
-        learning_rate=sft.lr,
-        warmup_steps=round(sft.warmup * steps),
+        learning_rate=how.lr,
+        warmup_steps=round(how.warmup * steps),
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.1},
-        per_device_train_batch_size=sft.micro_batch,
-        gradient_accumulation_steps=sft.batch_size // sft.micro_batch,
-        save_steps=sft.checkpoint_every,
+        per_device_train_batch_size=how.micro_batch,
+        gradient_accumulation_steps=how.batch_size // how.micro_batch,
+        save_steps=how.checkpoint_every,
         train_sampling_strategy="sequential",
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},

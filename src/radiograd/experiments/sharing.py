@@ -1,0 +1,107 @@
+"""Work that another run of the experiment has finished already is copied, never done again.
+
+Runs whose data, model, fine-tuning and seed are equal have equal ``data`` and ``sft`` stages; when what they generate
+with is equal too, so are the impressions of their SFT policies. A copy is whole or not there: folders are copied beside
+their place and renamed, and the stage's mark is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from radiograd.config import RunConfig, digest
+from radiograd.errors import RadiogradError
+from radiograd.experiments.plan import Planned
+from radiograd.runs import Run, append_jsonl, find_run, read_json, read_jsonl, write_jsonl
+
+log = logging.getLogger(__name__)
+
+SHARED = "shared"
+"""Mark under which a run records what it took over."""
+
+
+def find_source(planned: Planned, others: Iterable[Planned], root: Path) -> Run | None:
+    """The first other run that has finished fine-tuning on the same data with the same settings; None without one."""
+    for other in others:
+        if other.name == planned.name or other.shared_key != planned.shared_key:
+            continue
+        run = existing(other, root)
+        if run is not None and run.done("data") and run.done("sft"):
+            return run
+    return None
+
+
+def existing(planned: Planned, root: Path) -> Run | None:
+    """The run in its folder; None where there is none yet, or one of another configuration."""
+    if not (root / planned.name / "config.json").exists():
+        return None
+    try:
+        run = find_run(root / planned.name)
+    except RadiogradError:
+        return None
+    return run if digest(run.config) == digest(planned.config) else None
+
+
+def take_over(run: Run, source: Run) -> None:
+    """Copy into ``run`` what it lacks and ``source`` has: ``data``, ``sft``, and impressions of the SFT policy.
+
+    RunError when the two were made from different reports.
+    """
+    where = {"run": source.path.name, "digest": digest(source.config)}
+    taken = dict(run.facts(SHARED)["from"]) if run.done(SHARED) else {}
+    if not run.done("data"):
+        _copy_folder(source.path / "data", run.path / "data")
+        _mark_copied(run, source, "data", where)
+        taken["data"] = where
+    same = run.facts("data").get("fingerprint") == source.facts("data").get("fingerprint")
+    if not same:
+        log.warning("%s was made from other reports than %s; it is fine-tuned anew", run.path, source.path)
+        return
+    if not run.done("sft"):
+        shutil.rmtree(run.path / "sft" / "checkpoints", ignore_errors=True)
+        _copy_folder(source.path / "sft" / "adapter", run.path / "sft" / "adapter")
+        run.rewind_metrics("sft", 0)
+        append_jsonl(run.path / "metrics.jsonl", source.metrics("sft"))
+        _mark_copied(run, source, "sft", where)
+        taken["sft"] = where
+        log.info("data and sft: copied from %s", source.path)
+    if _copy_impressions(run, source):
+        taken["impressions of sft"] = where
+    run.mark_done(SHARED, **{"from": taken})
+
+
+def _mark_copied(run: Run, source: Run, stage: str, where: dict[str, str]) -> None:
+    facts = {k: v for k, v in source.facts(stage).items() if k not in ("stage", "attempt")}
+    run.mark_done(stage, **{"copied_from": where, **facts})
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    beside = target.with_name(target.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(source, beside)
+    shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+
+
+def _copy_impressions(run: Run, source: Run) -> bool:
+    """Start the predictions of ``run`` with those of the SFT policy of ``source``, where nothing was generated yet."""
+    ours, theirs = (one.path / "eval" / "test" / "predictions.jsonl" for one in (run, source))
+    if ours.exists() or not source.done("generate") or _generation(run.config) != _generation(source.config):
+        return False
+    write_jsonl(ours, [row for row in read_jsonl(theirs) if row["row"] == "sft"])
+    return True
+
+
+def _generation(config: RunConfig) -> str:
+    return json.dumps(config.generate.model_dump(mode="json"), sort_keys=True)
+
+
+def taken_over(path: Path) -> dict[str, Any]:
+    """Stage -> {"run", "digest"} of what the run in ``path`` took over; empty when it did all itself."""
+    mark = path / "done" / f"{SHARED}.json"
+    return dict(read_json(mark)["from"]) if mark.exists() else {}
