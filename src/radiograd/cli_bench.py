@@ -61,7 +61,7 @@ MODEL = click.option("--model", help="A hub id or folder; without it, SmolLM2-13
 @REPEATS
 @MODEL
 def bench_update(prompts: int, group: int, new_tokens: int, repeats: int, model: str | None) -> None:
-    """Log-probabilities of a rollout and their gradient, against every row whole. Needs: radiograd fetch openi."""
+    """Log-probabilities of a rollout and their gradient, against TRL's own. Needs: radiograd fetch openi."""
     from radiograd.bench import policy
 
     shape = policy.Shape(prompts, group, new_tokens, repeats)
@@ -106,7 +106,7 @@ def bench_step(prompts: int, group: int, new_tokens: int, rollouts: int, model: 
 @REPEATS
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a figure (SVG).")
 def bench_grow(along: str, repeats: int, plot_file: Path | None) -> None:
-    """How the cost of an update grows, ours and every row whole: a line of JSON a point. Random tokens and weights."""
+    """How the cost of an update grows, ours and TRL's: a line of JSON a point. Random tokens and weights."""
     _quietly()
     from radiograd.bench import growth
 

@@ -7,8 +7,10 @@ import torch
 from tests import tiny
 from transformers import AutoModelForCausalLM
 
+from radiograd import models
 from radiograd.bench import growth, policy
 from radiograd.config import ModelConfig
+from radiograd.train.scoring import score_completions
 
 SHAPE = policy.Shape(prompts=2, group=2, new_tokens=6, repeats=1)
 
@@ -38,6 +40,14 @@ def test_an_update_needs_each_prompt_once_and_each_completion(config: ModelConfi
     assert found["floor"]["tokens"] == found["tokens_needed"]
 
 
+def test_both_sides_of_an_update_score_alike(config: ModelConfig) -> None:
+    ours, stock, score = policy.both_sides(models.load_policy(config), models.load_policy(config), config)
+    batch = policy._batch(ours, config, tiny.studies(6, seed=1), SHAPE)
+    assert stock.get_base_model().config._attn_implementation == "sdpa"
+    with torch.no_grad():
+        torch.testing.assert_close(score(*batch), score_completions(ours, *batch)[0], atol=1e-5, rtol=0)
+
+
 def test_whole_steps_of_both_trainers_are_timed(config: ModelConfig) -> None:
     found = policy.step(SHAPE, config, rollouts=1)
     assert found["ours"]["seconds_per_rollout"] > 0
@@ -57,11 +67,11 @@ def test_growth_is_measured_along_each_axis_and_drawn(monkeypatch: pytest.Monkey
         assert all(one["ours"]["seconds"] > 0 < one["peer"]["seconds"] for one in found)
         drawn = growth.plot(found)
         assert drawn.startswith("<svg")
-        assert "every row whole" in drawn
+        assert "TRL" in drawn
     first = next(growth.grow("group", 1, config, (2,)))
-    # 4 prompts of 96 tokens and 8 completions of 12, against 8 rows of 108
-    assert first["tokens_needed"] == 4 * 96 + 8 * 12
-    assert first["tokens_whole_rows"] == 8 * 108
+    # 2 prompts of 96 tokens and 4 completions of 12, against 4 rows of 108
+    assert first["tokens_needed"] == 2 * 96 + 4 * 12
+    assert first["tokens_whole_rows"] == 4 * 108
 
 
 def test_the_shapes_have_the_sizes_they_are_called_by() -> None:

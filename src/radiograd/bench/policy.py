@@ -35,44 +35,53 @@ class Shape:
 
 
 def update(shape: Shape, config: ModelConfig | None = None) -> dict[str, Any]:
-    """Log-probabilities of a rollout's completions and their gradient: ours against every row whole.
+    """Log-probabilities of a rollout's completions and their gradient: ours against TRL's own scoring.
 
     Prompts are OpenI findings; completions are impressions of as many studies. Raises AssetError without the OpenI
     reports or the model.
     """
     config = config or RunConfig().model
-    model = _trainable(models.load_policy(config), config)
+    model = models.load_policy(config)
     studies = _studies(shape.prompts * shape.group + shape.prompts)
-    return update_of(model, _batch(model, config, studies, shape), shape)
+    batch = _batch(model, config, studies, shape)
+    return update_of(both_sides(model, models.load_policy(config), config), batch, shape)
 
 
-def update_of(model: Any, batch: tuple[Any, ...], shape: Shape) -> dict[str, Any]:
-    """The same for a trainable model and a batch: prompts, their mask, completions, their mask; (P * G, ...) each."""
+def both_sides(model: Any, twin: Any, config: ModelConfig) -> tuple[Any, ...]:
+    """Of two models alike: our policy, TRL's policy, and how TRL scores with it."""
+    from radiograd.train.clocked import stock_scorer
+
+    return _trainable(model, config), *stock_scorer(twin, config)
+
+
+def update_of(sides: tuple[Any, ...], batch: tuple[Any, ...], shape: Shape) -> dict[str, Any]:
+    """The same for policies (:func:`both_sides`) and a batch of prompts, their mask, completions, their mask."""
     import torch
 
     from radiograd.train.scoring import score_completions
 
+    model, stock, stock_score = sides
     weights = torch.randn(batch[2].shape, generator=torch.Generator().manual_seed(shape.seed)).to(model.device)
 
-    def run(score: Callable[[], Any]) -> Callable[[], None]:
+    def run(policy: Any, score: Callable[[], Any]) -> Callable[[], None]:
         def once() -> None:
             (score() * weights).sum().backward()
-            model.zero_grad()
-            _wait(model)
+            policy.zero_grad()
+            _wait(policy)
 
         return once
 
-    sides = {
-        "ours": run(lambda: score_completions(model, *batch)[0]),
-        "peer": run(lambda: _whole_rows(model, *batch)),
+    timed = {
+        "ours": run(model, lambda: score_completions(model, *batch)[0]),
+        "peer": run(stock, lambda: stock_score(*batch)),
     }
-    measured = _measure(sides, shape.repeats)
+    measured = _measure(timed, shape.repeats)
     distinct = {tuple(p[m.bool()].tolist()) for p, m in zip(batch[0], batch[1], strict=True)}
     needed = sum(map(len, distinct)) + int(batch[3].sum())
     return _result(
         "update",
         measured,
-        "every row whole, LM head on every position",
+        "TRL's scoring: every row whole",
         _floor(model, needed, 4),
         model,
         {**_shape(shape), "tokens_needed": needed, "tokens_whole_rows": int(batch[1].sum() + batch[3].sum())},
@@ -99,7 +108,8 @@ def rollout(shape: Shape, config: ModelConfig | None = None) -> dict[str, Any]:
     from radiograd.decoding import decode
 
     config = config or RunConfig().model
-    model = models.load_policy(config)
+    model, twin = models.load_policy(config), models.load_policy(config)
+    twin.set_attn_implementation("sdpa")  # what transformers would choose
     tokenizer = models.load_tokenizer(config)
     prompter = Prompter(tokenizer, config)
     prompts = [prompter.ids(prompter.prompt(study).content) for study in _studies(shape.prompts)]
@@ -118,8 +128,8 @@ def rollout(shape: Shape, config: ModelConfig | None = None) -> dict[str, Any]:
     def peer() -> None:
         torch.manual_seed(shape.seed)
         ids, mask = _left_padded(prompts, pad, model.device, shape.group)
-        with torch.inference_mode(), models.precision(model):
-            out = model.generate(
+        with torch.inference_mode(), models.precision(twin):
+            out = twin.generate(
                 ids,
                 attention_mask=mask,
                 do_sample=True,
@@ -226,17 +236,6 @@ def _left_padded(prompts: Sequence[Sequence[int]], pad: int, device: Any, repeat
     ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     return ids.repeat_interleave(repeats, 0), mask.repeat_interleave(repeats, 0)
-
-
-def _whole_rows(model: Any, prompts: Any, prompt_mask: Any, ids: Any, mask: Any) -> Any:
-    """What stock TRL computes on a CPU: each row's prompt and completion, padded, the LM head on every position."""
-    import torch
-
-    whole, attention = torch.cat([prompts, ids], 1), torch.cat([prompt_mask, mask], 1)
-    with models.precision(model):
-        logits = model(input_ids=whole, attention_mask=attention, use_cache=False).logits[:, :-1]
-    logps = torch.log_softmax(logits.float(), -1).gather(-1, whole[:, 1:].unsqueeze(-1)).squeeze(-1)
-    return logps[:, prompts.shape[1] - 1 :] * mask
 
 
 def _measure(sides: dict[str, Callable[[], None]], repeats: int) -> dict[str, dict[str, float]]:

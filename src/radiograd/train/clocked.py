@@ -1,19 +1,26 @@
-"""Our trainer and TRL's own on the same rollouts: what ``bench step`` times. Imports TRL: only for that."""
+"""TRL as it comes, for ``bench`` to time beside ours: its scoring of a rollout, and its trainer on the same rollouts.
+
+As it comes: attention is what transformers chooses, LoRA is PEFT's, and bfloat16 is TRL's own setting (autocast).
+Gradient checkpointing, which TRL turns on by itself, is off: it would cost stock a third of its speed.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from peft import get_peft_model
 from transformers import TrainerCallback, set_seed
 from trl import GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from radiograd import models
-from radiograd.config import RunConfig
+from radiograd.config import ModelConfig, RunConfig
 from radiograd.prompts import Prompter
 from radiograd.rewards import build_reward
 from radiograd.runs import Run
@@ -58,7 +65,34 @@ def seconds_of_stock(config: RunConfig, studies: Sequence[Study], folder: Path) 
         scores = reward([Case(by_id[i], text.strip()) for i, text in zip(study_id, texts, strict=True)])
         return [score.value or 0.0 for score in scores]
 
-    return _timed(GRPOTrainer(reward_funcs=[rouge], **_common(config, studies, folder)), config)
+    common = _common(config, studies, folder)
+    common["model"] = as_it_comes(common["model"])
+    common["args"].bf16 = common["model"].dtype == torch.bfloat16
+    return _timed(GRPOTrainer(reward_funcs=[rouge], **common), config)
+
+
+def as_it_comes(model: Any) -> Any:
+    """``model`` with the attention that transformers would choose."""
+    model.set_attn_implementation("sdpa")
+    return model
+
+
+def stock_scorer(model: Any, config: ModelConfig) -> tuple[Any, Callable[..., Any]]:
+    """A policy as TRL makes it of ``model``, and how TRL scores completions with it: (prompts, their mask, completions,
+    their mask), each (B, .), to log-probabilities (B, T)."""
+    model = as_it_comes(model)
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    policy = get_peft_model(model, models.lora_config(config.lora)).train()
+
+    def score(prompts: Any, prompt_mask: Any, ids: Any, mask: Any) -> Any:
+        whole, attention = torch.cat([prompts, ids], 1), torch.cat([prompt_mask, mask], 1)
+        labels = whole.masked_fill(attention == 0, -100)
+        labels[:, : prompts.shape[1]] = -100
+        with models.precision(policy):
+            outputs = policy(input_ids=whole, attention_mask=attention, labels=labels, fused_lm_head=True)
+        return outputs.log_probs[:, -ids.shape[1] :]
+
+    return policy, score
 
 
 def _common(config: RunConfig, studies: Sequence[Study], folder: Path) -> dict[str, Any]:
