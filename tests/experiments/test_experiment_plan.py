@@ -209,3 +209,19 @@ def test_table_2_trains_on_each_site_and_tests_on_all() -> None:
     }
     # whatever a run trains on, its test studies are drawn in the same way, and it trains on as many
     assert len({(planned.config.split_seed, planned.config.data.limit) for planned in plan.runs}) == 1
+
+
+def test_the_file_in_the_documentation_can_be_planned(tmp_path: Path) -> None:
+    import re
+
+    page = Path(__file__).parents[2] / "docs" / "experiments" / "README.md"
+    first, second = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(first, encoding="utf-8")
+    assert [planned.name for planned in load_plan(tmp_path / "mine.yaml").runs] == [
+        *("rgro-seed7", "rgro-seed8", "more-seed7"),
+    ]
+    head = "name: mine\ntitle: t\nbase: rgro\n"
+    (tmp_path / "sites.yaml").write_text(head + second, encoding="utf-8")
+    (run,) = load_plan(tmp_path / "sites.yaml").runs
+    assert run.config.data.site_names == ("openi", "ours")
+    assert not run.config.data.public
