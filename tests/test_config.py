@@ -343,14 +343,20 @@ def others(value: Any) -> list[Any]:
     if value is None:
         return [3, "text"]
     if isinstance(value, (list, dict)):
-        return [value[:-1] if value else [], {"study_id": "accession"}, [{"path": "edits.csv", "kind": "edits"}]]
+        further = [{"name": "there", "source": "csv"}]
+        return [
+            value[:-1] if value else [],
+            {"study_id": "accession"},
+            [{"path": "edits.csv", "kind": "edits"}],
+            further,
+        ]
     strings = ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
-    return [*strings, "sft", "judge_winner", "random"]
+    return [*strings, "sft", "judge_winner", "random", "style"]
 
 
 DEFAULTS = {config.align.type: config for config in (RunConfig(), RunConfig(align=DPOConfig()))}
 LEAVES = [(kind, path) for kind, config in DEFAULTS.items() for path, _ in leaves(config.model_dump(mode="json"))]
-ONE_CHOICE = {("task",), ("align", "type")}
+ONE_CHOICE = {("task",), ("align", "type"), ("data", "sites", "train")}  # of one site there is nothing to choose
 
 
 @pytest.mark.parametrize(

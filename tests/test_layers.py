@@ -94,6 +94,7 @@ LIGHT_MODULES = (
     "radiograd.data.describe",
     "radiograd.data.openi",
     "radiograd.data.prepare",
+    "radiograd.data.sites",
     "radiograd.data.splits",
     "radiograd.data.table",
     "radiograd.doctor",

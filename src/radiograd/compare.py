@@ -49,6 +49,7 @@ class System:
     ids: list[str] = field(default_factory=list)
     patients: list[str] = field(default_factory=list)
     normal: list[bool | None] = field(default_factory=list)
+    sites: list[str | None] = field(default_factory=list)
     references: list[str] = field(default_factory=list)
     """What each candidate was held against, as a digest."""
     tallies: dict[str, Tally] = field(default_factory=dict)
@@ -113,6 +114,7 @@ def _of_run(line: Mapping[str, Any], studies: Mapping[str, Study], path: Path) -
         "id": study.study_id,
         "patient": study.patient_id,
         "normal": study.normal,
+        "site": study.site,
         "reference": reference,
         "parts": line["parts"],
     }
@@ -142,6 +144,7 @@ def _fill(system: System, lines: Iterable[Mapping[str, Any]]) -> None:
         system.ids.append(case_id)
         system.patients.append(f"case {case_id}" if patient is None else f"patient {patient}")
         system.normal.append(line.get("normal"))
+        system.sites.append(line.get("site"))
         system.references.append(line["reference"])
         for key in system.columns:
             parts = line["parts"].get(key)
@@ -188,7 +191,7 @@ def compare(
     patients = np.unique(first.patients, return_inverse=True)[1]
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     paired: list[dict[str, Any]] = []
-    members_of = strata(first.normal)
+    members_of = strata(first.normal, first.sites)
     for number, (stratum, members) in enumerate(members_of.items()):
         if not len(members):
             continue
@@ -213,12 +216,15 @@ def compare(
     }
 
 
-def strata(normal: Sequence[bool | None]) -> dict[str, NDArray[np.intp]]:
-    """Stratum -> places of its cases; a case of which it is not known is in ``all`` only."""
+def strata(normal: Sequence[bool | None], sites: Sequence[str | None] = ()) -> dict[str, NDArray[np.intp]]:
+    """Stratum -> places of its cases; a case of which it is not known is in ``all`` only. Of several sites each is a
+    stratum ("site: NAME")."""
+    names = sorted({site for site in sites if site is not None})
     return {
         "all": np.arange(len(normal)),
         "normal": np.flatnonzero([n is True for n in normal]),
         "abnormal": np.flatnonzero([n is False for n in normal]),
+        **{f"site: {name}": np.flatnonzero([site == name for site in sites]) for name in names if len(names) > 1},
     }
 
 
@@ -313,6 +319,7 @@ def _reordered(system: System, order: NDArray[np.intp]) -> System:
         [system.ids[k] for k in places],
         [system.patients[k] for k in places],
         [system.normal[k] for k in places],
+        [system.sites[k] for k in places],
         [system.references[k] for k in places],
         {key: tally.reordered(order) for key, tally in system.tallies.items()},
     )
@@ -363,7 +370,7 @@ def render(found: Mapping[str, Any], as_markdown: bool = False) -> str:
     blocks = []
     table = tables.markdown if as_markdown else tables.text
     for stratum in tables.strata_of(found):
-        title = f"{tables.STRATA_TITLES[stratum]} cases, x 100 [95% interval]".replace(
+        title = f"{tables.STRATA_TITLES.get(stratum, stratum)} cases, x 100 [95% interval]".replace(
             "95", f"{100 * found['bootstrap']['level']:g}"
         )
         blocks.append((title, tables.scores_grid(found, stratum)))

@@ -72,6 +72,28 @@ class LimitConfig(Section):
     for the same time."""
 
 
+class SourceConfig(Section):
+    """One further source of studies: a site of its own."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the site; put before the ids of its studies and patients."""
+    source: str
+    """A reader, as in data.source."""
+    path: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+class SitesConfig(Section):
+    """Which studies count as one place, and which places are trained on. Every place is tested on."""
+
+    rule: Literal["source", "style"] = "source"
+    """source: each source is a site. style: data.source is divided by how its findings are written (data/sites.py)."""
+    count: int = Field(default=2, ge=2, le=9)
+    """Sites that style makes: style-1 (telegrams) to style-<count> (whole sentences)."""
+    train: tuple[str, ...] = ()
+    """Sites to train and validate on ([] = all)."""
+
+
 class DataConfig(Section):
     """Where the studies come from and how they are divided."""
 
@@ -81,8 +103,37 @@ class DataConfig(Section):
     """File or folder for the reader. openi: null = the fetched archive."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Study field -> column of your table, e.g. {study_id: accession, findings: Findings, impression: Conclusion}."""
+    more: tuple[SourceConfig, ...] = ()
+    """Further sources, each a site."""
+    sites: SitesConfig = SitesConfig()
     split: SplitConfig = SplitConfig()
     limit: LimitConfig = LimitConfig()
+
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """The sites there are, in order; () where there is only one."""
+        if self.sites.rule == "style":
+            own = tuple(f"style-{number}" for number in range(1, self.sites.count + 1))
+        else:
+            own = (self.source,)
+        names = (*own, *(source.name for source in self.more))
+        return names if len(names) > 1 else ()
+
+    @property
+    def public(self) -> bool:
+        """Whether all reports are the public ones that we fetch; any other is taken for credentialed."""
+        return all(source == "openi" for source in (self.source, *(one.source for one in self.more)))
+
+    @model_validator(mode="after")
+    def _sites_are_known(self) -> DataConfig:
+        names = self.site_names
+        if len(set(names)) < len(names):
+            raise ValueError(f"two sites have the same name; there are {', '.join(names)}")
+        for name in self.sites.train:
+            if name not in names:
+                known = did_you_mean(name, names) if names else " There is only one site."
+                raise ValueError(f"sites.train: no site is called {name!r}.{known}")
+        return self
 
 
 class LoraConfig(Section):

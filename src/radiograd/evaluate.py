@@ -307,12 +307,15 @@ def summarise(
 
 
 def strata(studies: Sequence[Study]) -> dict[str, NDArray[np.intp]]:
-    """Stratum -> places of its studies. Studies whose source does not say are in ``all`` only."""
+    """Stratum -> places of its studies. Studies whose source does not say are in ``all`` only; of several sites each
+    is a stratum ("site: NAME")."""
     normal = [study.normal for study in studies]
+    sites = sorted({study.site for study in studies if study.site is not None})
     return {
         "all": np.arange(len(studies)),
         "normal": np.flatnonzero([n is True for n in normal]),
         "abnormal": np.flatnonzero([n is False for n in normal]),
+        **{f"site: {name}": np.flatnonzero([s.site == name for s in studies]) for name in sites if len(sites) > 1},
     }
 
 

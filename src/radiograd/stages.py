@@ -139,7 +139,8 @@ def check_names(config: RunConfig) -> None:
     from radiograd.naming import resolve
     from radiograd.rewards import build_reward
 
-    resolve("reader", config.data.source, READERS)
+    for name in (config.data.source, *(source.source for source in config.data.more)):
+        resolve("reader", name, READERS)
     for name in config.evaluate.metrics:
         load_metric(name)
     for name in config.evaluate.baselines:

@@ -60,7 +60,8 @@ class Study:
     """One examination of one patient with its report.
 
     ``codes`` are the annotators' codes as the source gives them (OpenI: MeSH majors). ``normal`` is what those codes
-    say (None = the source does not say); tables report normal and abnormal studies apart by it.
+    say (None = the source does not say); tables report normal and abnormal studies apart by it. ``site`` is the place
+    it counts as from where a run has several (``data/sites.py``).
     """
 
     study_id: str
@@ -73,6 +74,7 @@ class Study:
     indication: str | None = None
     codes: tuple[str, ...] = ()
     normal: bool | None = None
+    site: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for one JSON line; :meth:`from_json` gives back an equal Study."""
@@ -92,6 +94,7 @@ class Study:
             "indication": self.indication,
             "codes": list(self.codes),
             "normal": self.normal,
+            "site": self.site,
         }
 
     @classmethod
@@ -111,6 +114,7 @@ class Study:
             indication=row["indication"],
             codes=tuple(row["codes"]),
             normal=row["normal"],
+            site=row.get("site"),  # rows written before there were sites have none
         )
 
 

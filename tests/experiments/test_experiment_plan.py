@@ -125,6 +125,11 @@ def test_a_column_is_a_metric_or_a_part_of_one(name: str, expected: tuple[str, s
         ({"seeds": []}, "seeds: give different numbers of 0 or more, at least one"),
         ({"seeds": [7, 7]}, "seeds: give different numbers of 0 or more, at least one"),
         ({"metrics": ["rougeL", "rougeL"]}, "two have the same metric 'rougeL'"),
+        ({"strata": ["site: there"]}, "strata: cell 'rgro' has no site 'there'. There is only one site."),
+        (
+            {"strata": ["site: style-3"], "set": {"data.sites.rule": "style"}},
+            "strata: cell 'rgro' has no site 'style-3'. Did you mean 'style-",
+        ),
         ({"strata": ["abnorml"]}, "strata: no stratum is called 'abnorml'. Did you mean 'abnormal'?"),
         ({"compare": [["RGRO-50", "SFT-5"]]}, "compare: no row is labelled 'SFT-5'. Did you mean 'SFT-50'?"),
         (
@@ -193,3 +198,30 @@ def test_table_1_holds_every_row_of_the_paper_and_its_controls() -> None:
         assert len(plan.of(labels[label][0])) >= 2
     # five policies are fine-tuned for the thirteen runs
     assert (len(plan.runs), len({planned.shared_key for planned in plan.runs})) == (13, 5)
+
+
+def test_table_2_trains_on_each_site_and_tests_on_all() -> None:
+    plan = load_plan("rgro_table2")
+    trained = {planned.config.data.sites.train for planned in plan.runs}
+    assert trained == {("style-1",), ("style-2",), ()}
+    assert {kind for kind in plan.experiment.strata if kind.startswith("site: ")} == {
+        f"site: {name}" for name in plan.runs[0].config.data.site_names
+    }
+    # whatever a run trains on, its test studies are drawn in the same way, and it trains on as many
+    assert len({(planned.config.split_seed, planned.config.data.limit) for planned in plan.runs}) == 1
+
+
+def test_the_file_in_the_documentation_can_be_planned(tmp_path: Path) -> None:
+    import re
+
+    page = Path(__file__).parents[2] / "docs" / "experiments" / "README.md"
+    first, second = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(first, encoding="utf-8")
+    assert [planned.name for planned in load_plan(tmp_path / "mine.yaml").runs] == [
+        *("rgro-seed7", "rgro-seed8", "more-seed7"),
+    ]
+    head = "name: mine\ntitle: t\nbase: rgro\n"
+    (tmp_path / "sites.yaml").write_text(head + second, encoding="utf-8")
+    (run,) = load_plan(tmp_path / "sites.yaml").runs
+    assert run.config.data.site_names == ("openi", "ours")
+    assert not run.config.data.public

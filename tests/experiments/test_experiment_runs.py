@@ -327,3 +327,29 @@ def test_a_part_of_a_metric_is_a_column(done: tuple[Path, Path]) -> None:
     assert row["strata"]["all"]["length_ratio.sum"]["mean"] == whole["mean"]
     with pytest.raises(ConfigError, match=r"column 'length_ratio\.smu'.*Did you mean 'sum'\?"):
         check_plan(load_plan(file, ["metrics=[length_ratio.smu]"]), [])
+
+
+# ---- sites -----------------------------------------------------------------------------------------------------------
+
+
+def test_trained_on_one_site_and_tested_on_each(tiny_model: Path, tmp_path: Path) -> None:
+    values = small.values(tmp_path, tiny_model)
+    values["set"] |= {"data.sites.rule": "style", "data.limit.test": 9, "align": {"type": "none"}, "sft.epochs": 1}
+    values["cells"] = [
+        {"name": f"on-{n}", "set": {"data.sites.train": [f"style-{n}"]}, "rows": {"sft": f"on {n}"}} for n in (1, 2)
+    ]
+    strata = ["all", "site: style-1", "site: style-2"]
+    values |= {"strata": strata, "compare": [["on 1", "on 2"]], "paper": None, "judges": []}
+    assert call("run", str(small.written(tmp_path, values)), "--dir", str(tmp_path / "out")) == 0
+    table = read_json(tmp_path / "out" / "table.json")
+    (first,) = (row for row in table["rows"] if row["label"] == "on 1")
+    n = [first["strata"][kind]["rougeL"]["n"] for kind in strata]
+    assert n[0] == 9 == n[1] + n[2]
+    summary = read_json(tmp_path / "out" / "on-1-seed7" / "eval" / "test" / "summary.json")
+    for kind in strata[1:]:
+        assert first["strata"][kind]["rougeL"]["mean"] == summary["strata"][kind]["sft"]["rougeL"]["mean"]
+    assert {(entry["stratum"], entry["n"]) for entry in table["paired"]} == set(zip(strata, n, strict=True))
+    trained = read_jsonl(tmp_path / "out" / "on-2-seed7" / "data" / "train.jsonl")
+    assert {row["site"] for row in trained} == {"style-2"}
+    assert not find_run(tmp_path / "out" / "on-2-seed7").done("shared")
+    assert "## site: style-2 test studies" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")

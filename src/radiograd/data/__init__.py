@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from radiograd.config import DataConfig
+from radiograd.config import DataConfig, SourceConfig
 from radiograd.data.builtin import READERS
 from radiograd.errors import ConfigError, DataError
 from radiograd.naming import resolve
@@ -42,9 +42,22 @@ class Loaded:
 def load(data: DataConfig) -> Loaded:
     """Read everything ``data`` points at. Study ids are unique in the result.
 
-    Raises ConfigError for an unknown reader or a missing ``data.path``, DataError when the path does not exist or
-    nothing could be read from it, AssetError when the OpenI archive has not been fetched.
+    Studies of further sources carry their site, and its name before the ids of study and patient. Raises ConfigError
+    for an unknown reader or a missing ``data.path``, DataError when the path does not exist or nothing could be read
+    from it, AssetError when the OpenI archive has not been fetched.
     """
+    loaded = _load_one(data)
+    for source in data.more:
+        further, name = _load_one(source), source.name
+        loaded.studies.extend(
+            replace(s, study_id=f"{name}:{s.study_id}", patient_id=f"{name}:{s.patient_id}", site=name)
+            for s in further.studies
+        )
+        loaded.problems.extend(Problem(f"{name}:{problem.where}", problem.why) for problem in further.problems)
+    return loaded if not data.more else collect([*loaded.problems, *loaded.studies], data.source)
+
+
+def _load_one(data: DataConfig | SourceConfig) -> Loaded:
     reader: Reader = resolve("reader", data.source, READERS)
     if not callable(reader):
         raise ConfigError(f"data.source {data.source!r} is not a function read(path, columns)")
@@ -58,9 +71,14 @@ def load(data: DataConfig) -> Loaded:
 
 
 def fingerprint(data: DataConfig) -> dict[str, Any]:
-    """What tells one state of the source from another: size in bytes and SHA-256 of a file; of a folder the number of
-    files, their size and the SHA-256 of their sorted names and sizes. Raises as :func:`load` for a missing path, and
-    OSError for a file that cannot be read."""
+    """What tells one state of the sources from another: size in bytes and SHA-256 of a file; of a folder the number of
+    files, their size and the SHA-256 of their sorted names and sizes; of further sources the same under ``more``.
+    Raises as :func:`load` for a missing path, and OSError for a file that cannot be read."""
+    more = {source.name: _fingerprint_one(source) for source in data.more}
+    return {**_fingerprint_one(data), **({"more": more} if more else {})}
+
+
+def _fingerprint_one(data: DataConfig | SourceConfig) -> dict[str, Any]:
     path = source_path(data)
     if not path.is_dir():
         with path.open("rb") as file:
@@ -100,7 +118,7 @@ def source_of(path: Path) -> str:
     raise DataError(f"{path}: cannot tell its format; name it .csv, .jsonl or .parquet, or set data.source=...")
 
 
-def source_path(data: DataConfig) -> Path:
+def source_path(data: DataConfig | SourceConfig) -> Path:
     """The file or folder to read. Raises what :func:`load` raises when there is none."""
     if data.path is None:
         if data.source != "openi":

@@ -10,6 +10,7 @@ from typing import Any
 
 from radiograd.config import RunConfig, SplitConfig
 from radiograd.data import Loaded, load
+from radiograd.data.sites import site_counts, site_of_each
 from radiograd.data.splits import divide, draw, given, held_out_limit, leaks, study_groups
 from radiograd.errors import DataError
 from radiograd.types import SPLITS, Problem, Study
@@ -37,8 +38,10 @@ def prepare(config: RunConfig) -> Prepared:
     """Read ``config.data``, keep what can be learnt from, split all of it, then apply the limits.
 
     A study is usable when its findings and its impression both hold a letter. The split is drawn before the limits,
-    so a quick run tests on studies that the full run does not train on. Raises what :func:`radiograd.data.load`
-    raises, and DataError when fewer than two studies are usable or a split that was asked for is empty.
+    so a quick run tests on studies that the full run does not train on. Sites are told apart after the split: a run
+    that trains on one is tested on the same studies as a run that trains on another. Raises what
+    :func:`radiograd.data.load` raises, and DataError when fewer than two studies are usable or a split that was asked
+    for is empty.
     """
     return divide_loaded(load(config.data), config)
 
@@ -49,9 +52,12 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
     usable = [study for study in loaded.studies if is_usable(study)]
     _refuse_too_few(usable, loaded, config.data.source)
     groups = study_groups(usable, split.near_duplicate, seed)
+    sites = site_of_each(usable, groups, config.data)
+    usable = [replace(study, site=sites.get(study.study_id)) for study in usable]
     assignment = given(usable) if split.use_given else divide(usable, groups, split, seed)
     everything = {name: [s for s in usable if assignment[s.study_id] == name] for name in SPLITS}
     _refuse_empty(everything, split)
+    everything = _of_training_sites(everything, config)
     limits = config.data.limit.model_dump()
     capped = dict(everything, train=cap_groups(everything["train"], usable, groups, limits["train_per_group"], seed))
     kept: dict[str, list[Study]] = {}
@@ -62,6 +68,7 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
     counts = {
         **_counts(loaded, usable),
         **_group_counts(usable, groups, split, assignment, seed),
+        **({"sites": site_counts(usable, assignment)} if sites else {}),
         "splits": {name: _split_counts(everything[name], kept[name], usable, groups) for name in SPLITS},
     }
     log.info(
@@ -71,6 +78,21 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
         *(len(kept[name]) for name in SPLITS),
     )
     return Prepared(kept["train"], kept["val"], kept["test"], pool, counts, loaded.problems)
+
+
+def _of_training_sites(everything: Mapping[str, list[Study]], config: RunConfig) -> dict[str, list[Study]]:
+    """Train and val of the sites that are trained on; test of every site. DataError when nothing is left."""
+    chosen = config.data.sites.train
+    if not chosen:
+        return dict(everything)
+    kept = {
+        name: studies if name == "test" else [study for study in studies if study.site in chosen]
+        for name, studies in everything.items()
+    }
+    empty = [name for name in ("train", "val") if everything[name] and not kept[name]]
+    if empty:
+        raise DataError(f"no study of {', '.join(chosen)} falls into {' and '.join(empty)}; give it more studies")
+    return kept
 
 
 def cap_groups(

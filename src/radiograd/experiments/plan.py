@@ -33,6 +33,7 @@ from radiograd.types import POLICIES
 
 SHIPPED = Path(__file__).parent
 STRATA = ("all", "normal", "abnormal")
+SITE = "site: "
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -75,6 +76,8 @@ class PaperConfig(Section):
     source: str
     rows: dict[str, dict[str, float]]
     """Label of a row of ours -> column -> the paper's number, as printed."""
+    beside: bool = True
+    """Whether its rows are ours; false: they are other rows, shown by themselves."""
     note: str = ""
     """Why the two cannot be compared."""
 
@@ -93,7 +96,7 @@ class Experiment(Section):
     metrics: tuple[str, ...] = ("rougeL", "label_f1_14", "fidelity")
     """Columns; the first is plotted. ``bertscore.precision``: the mean of one part of a metric."""
     strata: tuple[str, ...] = ("all", "abnormal")
-    """Which studies each table is over: all, normal, abnormal."""
+    """Which studies each table is over: all, normal, abnormal, or "site: NAME"."""
     cells: tuple[CellConfig, ...]
     compare: tuple[tuple[str, str], ...] = ()
     """Pairs of labels: the first minus the second, on the same studies."""
@@ -125,12 +128,12 @@ class Experiment(Section):
             if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
                 raise ValueError("seeds: give different numbers of 0 or more, at least one")
         for kind in self.strata:
-            if kind not in STRATA:
+            if kind not in STRATA and not kind.startswith(SITE):
                 raise ValueError(f"strata: no stratum is called {kind!r}.{did_you_mean(kind, STRATA)}")
         if not self.strata:
             raise ValueError("strata: name at least one, e.g. [all]")
         named = [label for pair in self.compare for label in pair]
-        for label in [*named, *(self.paper.rows if self.paper else ())]:
+        for label in [*named, *(self.paper.rows if self.paper and self.paper.beside else ())]:
             if label not in labels:
                 where = "compare" if label in named else "paper.rows"
                 raise ValueError(f"{where}: no row is labelled {label!r}.{did_you_mean(label, labels)}")
@@ -212,6 +215,7 @@ def load_plan(path: Path | str, overrides: Sequence[str] = ()) -> Plan:
     ]
     for planned in runs:
         _check_rows(planned, str(where))
+        _check_strata(planned, experiment.strata, str(where))
     return Plan(experiment, tuple(overrides), tuple(of_runs), tuple(runs))
 
 
@@ -279,6 +283,15 @@ def _base(name: str, where: Path) -> dict[str, Any]:
     path = shipped(name) or (where.parent / name if (where.parent / name).is_file() else Path(name))
     names = ", ".join(sorted(p.stem for p in SHIPPED_CONFIGS.glob("*.yaml")))
     return read_values(path, f"base of {where}: no such configuration file. Shipped by name: {names}")
+
+
+def _check_strata(planned: Planned, kinds: Sequence[str], where: str) -> None:
+    names = planned.config.data.site_names
+    for kind in kinds:
+        site = kind.removeprefix(SITE)
+        if kind.startswith(SITE) and site not in names:
+            known = did_you_mean(site, names) if names else " There is only one site."
+            raise ConfigError(f"{where}: strata: cell {planned.cell.name!r} has no site {site!r}.{known}")
 
 
 def _check_rows(planned: Planned, where: str) -> None:

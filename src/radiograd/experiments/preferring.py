@@ -70,7 +70,7 @@ def ask_judges(plan: Plan, judge: JudgeConfig, root: Path, ready: Callable[[Plan
             todo = [study for study in studies if study.study_id not in kept]
             if not todo:
                 continue
-            credentialed = a.planned.config.data.source != "openi"
+            credentialed = not a.planned.config.data.public
             if credentialed not in loaded:
                 loaded[credentialed] = load_judge(judge.judge, judge.options, credentialed=credentialed)
             write_jsonl(path, list(kept.values()))

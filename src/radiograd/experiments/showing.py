@@ -63,7 +63,8 @@ def _render(table: Mapping[str, Any], *, markdown: bool) -> str:
         title = "What judges prefer, share of duels x 100 [95% interval]"
         parts += [_head(title, markdown, 2), grid_text(grid), _judges_note(table)]
     if table["paper"]:
-        parts += [_head("Beside the paper", markdown, 2), grid_text(paper_grid(table)), _paper_note(table)]
+        title = "Beside the paper" if table["paper"]["beside"] else "The paper's own rows"
+        parts += [_head(title, markdown, 2), grid_text(paper_grid(table)), _paper_note(table)]
     for title, lines in (
         ("Not there yet", _unfinished(table)),
         ("Left out", [f"{name}: {why}" for name, why in table["left_out"].items()]),
@@ -185,7 +186,9 @@ def preferences_grid(table: Mapping[str, Any]) -> tables.Grid:
 def paper_grid(table: Mapping[str, Any]) -> tables.Grid:
     """Each of the paper's numbers with ours beside it; ``!`` marks one that no texts can have."""
     names = list(dict.fromkeys(name for line in table["paper"]["rows"] for name in line["paper"]))
-    grid = [["row", *(f"{name}, {whose}" for name in names for whose in ("paper", "ours"))]]
+    beside = table["paper"]["beside"]
+    whose = ("paper", "ours") if beside else ("paper",)
+    grid = [["row", *(f"{name}, {one}" for name in names for one in whose)]]
     for line in table["paper"]["rows"]:
         cells = []
         for name in names:
@@ -193,7 +196,8 @@ def paper_grid(table: Mapping[str, Any]) -> tables.Grid:
             mark = " !" if name in line["impossible"] else ""
             cells.append(tables.UNKNOWN if printed is None else f"{printed:.1f}{mark}")
             ours = line["ours"].get(name)
-            cells.append(tables.UNKNOWN if ours is None else tables.hundredfold(ours["mean"]))
+            if beside:
+                cells.append(tables.UNKNOWN if ours is None else tables.hundredfold(ours["mean"]))
         grid.append([line["label"], *cells])
     return grid
 

@@ -81,6 +81,7 @@ def build_table(plan: Plan, root: Path) -> dict[str, Any]:
         else {
             "source": experiment.paper.source,
             "note": experiment.paper.note,
+            "beside": experiment.paper.beside,
             "rows": beside(experiment.paper.rows, ours),
         },
         "left_out": {**left_out, **dict(why for _, whys in compared for why in whys)},
@@ -184,11 +185,8 @@ def _cases(systems: Mapping[int, System], metric: str, kind: str) -> dict[int, C
 
 
 def members_of(system: System, kind: str) -> Any:
-    """Places of the cases of a stratum. ConfigError for one that there is not."""
-    known = strata(system.normal)
-    if kind not in known:
-        raise ConfigError(f"no stratum is called {kind!r}; strata are {', '.join(known)}")
-    return known[kind]
+    """Places of the cases of a stratum; none of a stratum that is not there."""
+    return strata(system.normal, system.sites).get(kind, np.arange(0))
 
 
 # ---- cost ------------------------------------------------------------------------------------------------------------

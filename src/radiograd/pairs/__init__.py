@@ -78,7 +78,7 @@ def load_judge_of(config: RunConfig) -> Any:
     from radiograd.judges.builtin import load_judge
 
     dpo = config.dpo
-    return load_judge(dpo.judge, dpo.judge_options, credentialed=config.data.source != "openi")
+    return load_judge(dpo.judge, dpo.judge_options, credentialed=not config.data.public)
 
 
 def _facts(sampled: dict[str, Candidates], judged: dict[str, JudgedStudy], imported: Imported) -> dict[str, Any]:
