@@ -173,3 +173,15 @@ def test_any_series_gives_a_well_formed_chart_or_says_why_not(points: list[tuple
     else:
         with pytest.raises(ValueError, match="no known value"):
             line_chart([Series("any", points)], "Any")
+
+
+def test_a_chart_can_stand_as_a_file_of_its_own() -> None:
+    import xml.etree.ElementTree as ElementTree
+
+    from radiograd.charts import Series, line_chart, standalone
+
+    drawn = standalone(line_chart([Series("a", [(0, 1), (1, 2)])], "A curve"))
+    root = ElementTree.fromstring(drawn)  # well-formed
+    assert root.tag.endswith("svg")
+    assert "stroke" in (root[0].text or "")
+    assert root[0].tag.endswith("style")

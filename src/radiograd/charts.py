@@ -296,3 +296,25 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 def _path(css: str, points: Sequence[tuple[float, float]]) -> str:
     body = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     return f'<path class="{css}" d="M{body}"/>'
+
+
+def standalone(svg: str) -> str:
+    """``svg`` of this module as a file of its own: with colours for light and dark pages, and sharp text."""
+    opening, _, rest = svg.partition(">")
+    return f"{opening}><style>{_CSS}</style>{rest}\n"
+
+
+_CSS = """
+svg{--ink:#1c2227;--quiet:#5b6871;--rule:#d7dde1;--paper:#fff;--s0:#1f5f8b;--s1:#b4570f;--s2:#3f7d3a;font-family:system-ui,sans-serif}
+@media(prefers-color-scheme:dark){svg{--ink:#e8ecef;--quiet:#9aa7b0;--rule:#39434a;--paper:#14191d;--s0:#7db6dd;--s1:#e39a5b;--s2:#8fcb88}}
+text{fill:var(--quiet)}line{stroke:var(--rule)}path{fill:none;stroke-linejoin:round}
+line.zero,.whisker,.cap{stroke:var(--quiet)}line.mark{stroke:var(--quiet);stroke-dasharray:2 3}
+.line{stroke-width:2}.raw{stroke-width:1;opacity:.33}
+.s0{stroke:var(--s0)}.s1{stroke:var(--s1);stroke-dasharray:6 3}.s2{stroke:var(--s2);stroke-dasharray:2 3}
+.s3{stroke:var(--quiet)}
+.dot{stroke:none}.dot.s0{fill:var(--s0)}.dot.s1{fill:var(--s1)}.dot.s2{fill:var(--s2)}.dot.s3{fill:var(--quiet)}
+.strong .whisker,.strong .cap{stroke:var(--s0);stroke-width:2}.strong circle{fill:var(--s0)}
+.strong text{fill:var(--ink);font-weight:600}
+.plain rect{fill:var(--paper);stroke:var(--quiet)}.plain text{fill:var(--ink)}
+.hit{fill:transparent;stroke:none}
+""".replace("\n", "")

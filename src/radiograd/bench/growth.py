@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from radiograd import attention, models
 from radiograd.bench import policy
-from radiograd.charts import Series, line_chart
+from radiograd.charts import Series, line_chart, standalone
 from radiograd.config import ModelConfig, RunConfig
 
 PROMPTS: Final = 2  # of which stock computes each row whole: at 16 x 256 tokens it takes 12 GiB
@@ -97,4 +97,5 @@ def plot(found: list[dict[str, Any]]) -> str:
         for side, name in (("ours", "radiograd"), ("peer", "TRL"))
     ]
     label = "million parameters" if axis == "model" else axis.replace("_", " ")
-    return line_chart(curves, "Seconds for the log-probabilities of a rollout and their gradient", "s", label, True)
+    title = "Seconds for the log-probabilities of a rollout and their gradient"
+    return standalone(line_chart(curves, title, "s", label, True))

@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from radiograd import tables
-from radiograd.charts import Interval, interval_plot
+from radiograd.charts import Interval, interval_plot, standalone
 from radiograd.runs import write_json, write_text
 
 STRATA = {"all": "All", "normal": "Normal", "abnormal": "Abnormal"}
-_CSS = """
-.chart{font-family:system-ui,sans-serif;background:#fff}.chart text{fill:#333}.grid{stroke:#ddd}.zero{stroke:#888}
-.whisker,.cap{stroke:#345;stroke-width:1.5}.strong circle{fill:#235}.plain rect{fill:#fff;stroke:#345;stroke-width:1.5}
-"""
 
 
 def write_table(table: Mapping[str, Any], root: Path) -> None:
@@ -304,5 +300,4 @@ def plot(table: Mapping[str, Any]) -> str | None:
         return None
     widest = max(len(row.label) for row in rows)
     svg = interval_plot(rows, f"{metric}, {_stratum(kind).lower()} test studies", label_width=max(136.0, 6.2 * widest))
-    opening, _, rest = svg.partition(">")
-    return f"{opening}><style>{_CSS}</style>{rest}\n"
+    return standalone(svg)
