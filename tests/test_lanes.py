@@ -61,7 +61,8 @@ def test_values_and_gradients_are_those_of_one_after_another() -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_each_part_has_a_thread_of_one_thread() -> None:
+@pytest.mark.parametrize(("threads", "each"), [(1, 1), (2, 1), (5, 2)])
+def test_each_part_has_a_thread_with_its_share_of_the_threads(threads: int, each: int) -> None:
     model, seen = Model(), []
     gate = threading.Barrier(2, timeout=60)  # passes only when both parts are under way
 
@@ -70,9 +71,15 @@ def test_each_part_has_a_thread_of_one_thread() -> None:
         seen.append((threading.get_ident(), torch.get_num_threads()))
         return torch.zeros(1), torch.zeros(1)
 
-    lanes.side_by_side(model, [part, part])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        lanes.side_by_side(model, [part, part])
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
     assert len({ident for ident, _ in seen}) == 2
-    assert {threads for _, threads in seen} == {1}
+    assert [count for _, count in seen] == [each, each]
 
 
 def test_without_gradients_no_graph_is_kept() -> None:

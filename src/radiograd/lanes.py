@@ -1,4 +1,4 @@
-"""Parts of a batch computed side by side on a CPU, one thread each, forward and backward.
+"""Parts of a batch computed side by side on a CPU, threads shared out among them, forward and backward.
 
 At the size of a report most of what a layer does is small: two threads that share every operation wait for one another
 thousands of times a step. A thread that has whole rows to itself does not. The same numbers up to the order of sums.
@@ -7,9 +7,9 @@ thousands of times a step. A thread that has whole rows to itself does not. The 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -40,14 +40,26 @@ def balanced(sizes: Sequence[int], lanes: int) -> list[list[int]]:
 
 
 def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """What each task gives; several at once, each in a thread that computes with one thread.
+    """What each task gives; several at once, each in a thread that computes with its share of the threads.
 
     What torch keeps for each thread (gradients on or off, autocast) is as new in them: tasks set it themselves.
     """
+    import torch
+
     if len(tasks) == 1:
         return [tasks[0]()]
-    with _one_thread_each():
-        return [future.result() for future in [_pool().submit(task) for task in tasks]]
+    before = torch.get_num_threads()
+    share = max(1, before // len(tasks))
+
+    def shared(task: Callable[[], T]) -> T:
+        torch.set_num_threads(share)  # OpenMP's number is the thread's, MKL's the process's
+        return task()
+
+    torch.set_num_threads(share)
+    try:
+        return [future.result() for future in [_pool().submit(shared, task) for task in tasks]]
+    finally:
+        torch.set_num_threads(before)
 
 
 def side_by_side(model: Any, parts: Sequence[Part]) -> list[tuple[Any, Any]]:
@@ -106,19 +118,4 @@ def _with_grad(part: Part, wanted: bool) -> tuple[Any, Any]:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    import torch
-
-    # a new thread starts with as many OpenMP threads as the process began with, whatever was set since
-    return ThreadPoolExecutor(thread_name_prefix="lane", initializer=torch.set_num_threads, initargs=(1,))
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # MKL's number is the process's
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="lane")

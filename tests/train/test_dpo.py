@@ -39,17 +39,6 @@ def pairs_of(studies: Sequence[Study] = STUDIES) -> list[Pair]:
     return [Pair(s.study_id, s.sections.impression or "", WORSE[i % 3]) for i, s in enumerate(studies)]
 
 
-@pytest.fixture(scope="module")
-def sharp_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with logits large enough that log-probabilities differ from text to text."""
-    folder = tmp_path_factory.mktemp("sharp")
-    model = models.load_policy(ModelConfig(name=str(tiny_model), dtype="float32", device="cpu"))
-    model.get_input_embeddings().weight.data *= 8
-    model.save_pretrained(str(folder))
-    models.load_tokenizer(ModelConfig(name=str(tiny_model))).save_pretrained(str(folder))
-    return folder
-
-
 def run_of(folder: Path, model: Path, pairs: Sequence[Pair] | None = None, **align: Any) -> Run:
     """A run whose SFT adapter is there and is not zero, with its pairs."""
     values = {
