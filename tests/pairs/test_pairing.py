@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from radiograd.config import DPOConfig
-from radiograd.pairs.judging import JudgedStudy
-from radiograd.pairs.pairing import Made, alone, contestants, merge, pair_up, points
+from radiograd.pairs.pairing import JudgedStudy, Made, alone, contestants, merge, pair_up, points
 from radiograd.pairs.sampling import Candidates
 from radiograd.preferences import Pair
 from radiograd.types import Sections, Study

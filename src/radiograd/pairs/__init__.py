@@ -14,8 +14,8 @@ from typing import Any
 
 from radiograd.config import RunConfig
 from radiograd.pairs.imports import Imported, read_imports
-from radiograd.pairs.judging import JudgedStudy, judge_candidates
-from radiograd.pairs.pairing import merge, pair_up
+from radiograd.pairs.judging import judge_candidates
+from radiograd.pairs.pairing import JudgedStudy, merge, pair_up
 from radiograd.pairs.sampling import Candidates, draw_studies, sample_candidates
 from radiograd.pairs.statistics import describe
 from radiograd.preferences import Pair, fingerprint

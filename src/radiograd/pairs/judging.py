@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,7 @@ from typing import Any, Final
 from radiograd.config import DPOConfig
 from radiograd.errors import JudgeError
 from radiograd.judges.protocol import Duel, Judge, Preference
-from radiograd.pairs.pairing import alone, contestants, points
+from radiograd.pairs.pairing import JudgedStudy, alone, contestants, points
 from radiograd.pairs.sampling import Candidates
 from radiograd.runs import append_jsonl, is_terminal, read_jsonl, write_jsonl
 from radiograd.types import Study
@@ -23,23 +22,6 @@ AT_ONCE: Final = 32
 """Studies a judge is asked about at a time; a killed program asks at most these again."""
 NAMED: Final = 3
 """Reasons that an error names."""
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedStudy:
-    """What the judge made of a study's candidates; ``why`` it could not, or points of a round robin by place.
-
-    ``loser`` and ``winner``: the places alone with fewest and most points, None where points are shared.
-    ``contradicted``: duels in which its two orders named different sides.
-    """
-
-    why: str | None
-    points: tuple[tuple[str, float], ...] = ()
-    loser: int | None = None
-    winner: int | None = None
-    contradicted: int = 0
-    signature: str = ""
-    prompt_hash: str = ""
 
 
 def judge_candidates(

@@ -14,7 +14,6 @@ from radiograd.prompts import REDACTED
 from radiograd.types import Study
 
 if TYPE_CHECKING:
-    from radiograd.pairs.judging import JudgedStudy
     from radiograd.pairs.sampling import Candidates
 
 
@@ -24,6 +23,23 @@ class Made:
 
     pairs: tuple[Pair, ...]
     without: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedStudy:
+    """What the judge made of a study's candidates; ``why`` it could not, or points of a round robin by place.
+
+    ``loser`` and ``winner``: the places alone with fewest and most points, None where points are shared.
+    ``contradicted``: duels in which its two orders named different sides.
+    """
+
+    why: str | None
+    points: tuple[tuple[str, float], ...] = ()
+    loser: int | None = None
+    winner: int | None = None
+    contradicted: int = 0
+    signature: str = ""
+    prompt_hash: str = ""
 
 
 def contestants(texts: Sequence[str]) -> list[int]:
