@@ -91,7 +91,7 @@ def _set_by_us(module: Any, *arguments: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("module", "arguments"),
-    [(grpo, (Path("x"),)), (sft, (Path("x"), 7)), (dpo, (Path("x"), 7))],
+    [(grpo, (Path("x"),)), (sft, (RunConfig().sft, Path("x"), 7)), (dpo, (Path("x"), 7))],
     ids=["grpo", "sft", "dpo"],
 )
 def test_every_argument_we_set_exists(module: Any, arguments: tuple[Any, ...]) -> None:
