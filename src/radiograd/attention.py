@@ -37,6 +37,13 @@ def keeps_apart(config: Any) -> bool:
     return bool(config._attn_implementation == NAME and not window and not getattr(config, "attention_dropout", 0.0))
 
 
+def no_mask(device: Any) -> Any:
+    """A mask that :func:`grouped` does not look at where texts share a row: it keeps transformers from making one."""
+    import torch
+
+    return torch.zeros(1, 1, 1, 1, device=device)
+
+
 def grouped(
     module: Any,
     query: Any,

@@ -116,12 +116,10 @@ class _PackedRows:
         return logits[:, -1]
 
     def _run(self, ids: Any, positions: Any, **settings: Any) -> Any:
-        import torch
-
         return self.model(
             input_ids=ids,
             position_ids=positions,
-            attention_mask=torch.zeros(1, 1, 1, 1, device=ids.device),  # not looked at; keeps a mask from being made
+            attention_mask=attention.no_mask(ids.device),
             past_key_values=self.cache,
             use_cache=True,
             **settings,

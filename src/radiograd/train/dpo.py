@@ -222,17 +222,8 @@ def arguments(config: RunConfig, folder: Path, steps: int) -> Any:
     dpo = config.dpo
     return TRLConfig(
         **settings.common(config, folder),
-        max_steps=steps,
-        learning_rate=dpo.lr,
-        warmup_steps=round(dpo.warmup * steps),
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.1},
-        per_device_train_batch_size=dpo.micro_batch,
-        gradient_accumulation_steps=dpo.batch_size // dpo.micro_batch,
+        **settings.by_rows(dpo, steps),
         beta=dpo.beta,
-        save_steps=dpo.checkpoint_every,
-        train_sampling_strategy="sequential",
-        max_length=None,
         disable_dropout=True,  # or the policy before its first step would not be the reference
     )
 
@@ -243,9 +234,7 @@ _OURS = ("margin", "accuracy", "chosen_", "rejected_", "anchor", "drift_alarm", 
 
 def metrics_row(logs: Mapping[str, Any]) -> dict[str, float]:
     """TRL's log line in our names; what is not known yet is left out."""
-    row = {ours: float(logs[theirs]) for theirs, ours in _NAMES.items() if logs.get(theirs) is not None}
-    row.update({k: float(v) for k, v in logs.items() if k.startswith(_OURS) and v is not None})
-    return row if "loss" in row else {}
+    return settings.renamed(logs, _NAMES, _OURS)
 
 
 def drift_facts(run: Run, before: int) -> dict[str, Any]:

@@ -379,6 +379,4 @@ _OURS = ("reward/", "seconds/", "dead_groups", "words_mean", "distinct_frac", "r
 
 def metrics_row(logs: Mapping[str, Any]) -> dict[str, float]:
     """TRL's log line in our names; what is not known yet is left out."""
-    row = {ours: float(logs[theirs]) for theirs, ours in _NAMES.items() if logs.get(theirs) is not None}
-    row.update({k: float(v) for k, v in logs.items() if k.startswith(_OURS) and v is not None})
-    return row if "loss" in row else {}
+    return settings.renamed(logs, _NAMES, _OURS)

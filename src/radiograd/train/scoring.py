@@ -1,8 +1,9 @@
 """Log-probabilities of given completions, computed only where they are needed.
 
-Four savings over scoring every row whole, all exact: the LM head runs on completion positions only; a prompt shared
-by several rows is computed once and its differentiable key/value cache repeated; a completion that occurs several times
-behind a prompt is computed once; rows of like length go together.
+Savings over scoring every row whole, all exact: the LM head runs on completion positions only; a prompt shared by
+several rows is computed once, and so is a completion that occurs several times behind it; rows share one row without
+padding where attention is ours, and prompts go side by side on a CPU's threads. Elsewhere a prompt's differentiable
+key/value cache is repeated and rows of like length go together.
 The forward runs through the model's own ``__call__``, so wrappers that synchronise gradients still see it.
 """
 
@@ -150,7 +151,7 @@ def _row(base: Any, packed: packing.Packed) -> Any:
     return base.base_model(
         input_ids=packed.ids,
         position_ids=packed.positions,
-        attention_mask=torch.zeros(1, 1, 1, 1, device=packed.ids.device),  # not looked at; keeps a mask from being made
+        attention_mask=attention.no_mask(packed.ids.device),
         use_cache=False,
         packed=packed,
     ).last_hidden_state[0]

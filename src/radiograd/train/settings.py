@@ -6,6 +6,7 @@ import logging
 import resource
 import shutil
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from transformers import PrinterCallback, ProgressCallback
 
 from radiograd import models
-from radiograd.config import ModelConfig, RunConfig
+from radiograd.config import DPOConfig, FineTuning, ModelConfig, RunConfig
 from radiograd.runs import Run, is_terminal
 from radiograd.train import checkpoints
 
@@ -39,6 +40,30 @@ def common(config: RunConfig, folder: Path) -> dict[str, Any]:
         "remove_unused_columns": False,
         "gradient_checkpointing": False,  # TRL's default is on; it would silently switch the key/value cache off
     }
+
+
+def by_rows(how: FineTuning | DPOConfig, steps: int) -> dict[str, Any]:
+    """Trainer arguments of what takes its rows in the order given, ``steps`` optimiser steps along a cosine."""
+    return {
+        "max_steps": steps,
+        "learning_rate": how.lr,
+        "warmup_steps": round(how.warmup * steps),
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+        "per_device_train_batch_size": how.micro_batch,
+        "gradient_accumulation_steps": how.batch_size // how.micro_batch,
+        "save_steps": how.checkpoint_every,
+        "train_sampling_strategy": "sequential",
+        "max_length": None,
+    }
+
+
+def renamed(logs: Mapping[str, Any], names: Mapping[str, str], ours: tuple[str, ...]) -> dict[str, float]:
+    """TRL's log line with its ``names`` in our words and what starts as ``ours``; unknown values left out, and all of a
+    line without a loss."""
+    row = {name: float(logs[theirs]) for theirs, name in names.items() if logs.get(theirs) is not None}
+    row.update({k: float(v) for k, v in logs.items() if k.startswith(ours) and v is not None})
+    return row if "loss" in row else {}
 
 
 def quiet(trainer: Any) -> None:

@@ -119,16 +119,7 @@ def arguments(config: RunConfig, how: FineTuning, folder: Path, steps: int) -> A
     """TRL's arguments for a fine-tuning of ``config``; checkpoints go into ``folder``."""
     return TRLConfig(
         **settings.common(config, folder),
-        max_steps=steps,
-        learning_rate=how.lr,
-        warmup_steps=round(how.warmup * steps),
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": 0.1},
-        per_device_train_batch_size=how.micro_batch,
-        gradient_accumulation_steps=how.batch_size // how.micro_batch,
-        save_steps=how.checkpoint_every,
-        train_sampling_strategy="sequential",
-        max_length=None,
+        **settings.by_rows(how, steps),
         dataset_kwargs={"skip_prepare_dataset": True},
     )
 
