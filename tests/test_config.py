@@ -49,7 +49,7 @@ def test_an_unknown_key_two_floors_down_is_told_with_the_nearest_key(tmp_path: P
 
 
 def test_an_unknown_key_like_none_is_told_with_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown key 'qqq'\. Known: align, data, evaluate, generate, model, name"):
+    with pytest.raises(ConfigError, match=r"unknown key 'qqq'\. Known: align, criticality, data, evaluate, generate"):
         load_config(written(tmp_path, "qqq: 1"))
 
 

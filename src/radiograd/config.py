@@ -207,12 +207,50 @@ class SamplerConfig(Section):
     """Longest wait for the completions of a rollout."""
 
 
+REWARD_PRESETS: Mapping[str, Mapping[str, float]] = {
+    "hierarchical": {"syntax": 1.0, "domain": 1.0, "consistent": 1.0, "impression_f1": 1.0},
+    "hierarchical_balanced": {"syntax": 1.0, "domain": 1.0, "consistent": 0.5, "impression_f1": 1.0},
+}
+"""Reward by name -> its terms and weights. hierarchical: RadFlow's eqs. 4 and 5 with gamma 1, read literally: its
+consistency term is +1 or -1 and so spans twice what the others do; balanced halves it."""
+
+
+class GuardConfig(Section):
+    """What watches a policy while it is optimised: metrics that are no part of its reward, on validation studies."""
+
+    every: int = Field(default=10, ge=0)
+    """Rollouts between looks; 0 = nobody looks."""
+    studies: Positive = 64
+    """Validation studies that are looked at, drawn with the seed at their natural prevalence."""
+    gold: tuple[str, ...] | None = None
+    """Metrics of the panel (null = those of monitor.PANEL that share nothing with the reward)."""
+    fall: float = Field(default=1.0, gt=0.0)
+    """Standard errors by which the panel may fall below its best while the reward rises."""
+    kl_stop: float | None = Field(default=None, gt=0.0)
+    """Nats of KL(policy || SFT policy) a completion at which training stops (null = never)."""
+
+
 class GRPOConfig(Section):
     """Group-relative policy optimisation (arXiv:2402.03300) from the SFT policy."""
 
     type: Literal["grpo"] = "grpo"
     reward: dict[str, float] = Field(default_factory=lambda: {"rougeL": 1.0})
-    """Reward term -> weight. Every term is logged by itself; the policy sees the weighted mean."""
+    """Reward term -> weight, or the name of a preset (hierarchical, hierarchical_balanced). Every term is logged by
+    itself; the policy sees the weighted mean."""
+    combine: Literal["mean", "worst", "mean_less_spread"] = "mean"
+    """How the terms become one number: their weighted mean, the lowest of them, or the mean less spread x their
+    standard deviation (weighted terms are then an ensemble that must agree)."""
+    spread: float = Field(default=1.0, ge=0.0)
+    """Standard deviations taken off by mean_less_spread."""
+    format_penalty: float = Field(default=0.5, ge=0.0)
+    """Taken off a report whose missing or ambiguous headers make a term skip it; the term itself gets the mean of its
+    group, so that skipping never pays."""
+    length_control: bool = False
+    """Divide the reward by max(1, words / words of the reference)."""
+    judge: str = "rules"
+    """Who answers for the term consistent: rules, another judge by name, or your own package.module:name."""
+    judge_options: dict[str, Any] = Field(default_factory=dict)
+    """What the judge is made with: model, base_url, temperature, ... See docs/judges.md."""
     rollouts: Positive = 40
     """Times fresh completions are sampled."""
     prompts: Positive = 4
@@ -227,6 +265,11 @@ class GRPOConfig(Section):
     """Weight of the k3 estimate of KL(policy || SFT policy)."""
     eps: float = Field(default=0.2, gt=0.0, lt=1.0)
     """Clip half-width of the probability ratio."""
+    clip: Literal["constant", "critical"] = "constant"
+    """constant: eps for every case; critical: eps / clip_factor where the reference is critical (RadFlow's CAPO)."""
+    clip_factor: float = Field(default=4.0, ge=1.0)
+    """How much narrower the clip range of a critical case is."""
+    guard: GuardConfig = GuardConfig()
     temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature. No top-p or top-k: they bias the log-probabilities."""
     sampler: SamplerConfig = SamplerConfig()
@@ -238,12 +281,32 @@ class GRPOConfig(Section):
     log_rollouts_every: Positive = 10
     """Rollouts between samples written to rollouts/."""
 
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in REWARD_PRESETS:
+            raise ValueError(
+                f"no reward is called {value!r}.{did_you_mean(value, REWARD_PRESETS)} Or name terms: {{rougeL: 1.0}}"
+            )
+        return dict(REWARD_PRESETS[value])
+
     @field_validator("reward")
     @classmethod
     def _has_terms(cls, value: dict[str, float]) -> dict[str, float]:
         if not value:
             raise ValueError("name at least one reward term, e.g. {rougeL: 1.0}")
         return value
+
+    @model_validator(mode="after")
+    def _clip_acts(self) -> GRPOConfig:
+        if self.clip == "critical" and self.updates_per_rollout < 2:
+            raise ValueError(
+                "clip: critical does nothing with updates_per_rollout 1: the ratio of a policy to itself is 1. "
+                "Set updates_per_rollout to 2 or more, or clip: constant"
+            )
+        return self
 
     @model_validator(mode="after")
     def _divides(self) -> GRPOConfig:
@@ -367,6 +430,84 @@ AlignConfig = Annotated[
 ]
 
 
+class AllConfig(Section):
+    """Align on every study that alignment may use."""
+
+    by: Literal["all"] = "all"
+
+
+class RandomConfig(Section):
+    """Align on a draw: the control of every selection."""
+
+    by: Literal["random"] = "random"
+    share: float = Field(default=0.1, gt=0.0, le=1.0)
+    """Share of the studies that alignment may use."""
+
+
+class HardestConfig(Section):
+    """Align on the studies that the fine-tuned model is worst at (RadFlow's target exploration, section 4.1)."""
+
+    by: Literal["hardest"] = "hardest"
+    share: float = Field(default=0.1, gt=0.0, le=1.0)
+    """Share of the studies that alignment may use, from the bottom (the paper's bottom-k%)."""
+    threshold: float | None = None
+    """Instead of the share: every study whose combined score is below this (the paper's tau)."""
+    metrics: dict[str, float] = Field(
+        default_factory=lambda: {"bleu2": 1.0, "bertscore": 1.0, "factgraph_partial": 1.0}
+    )
+    """Metric -> weight in the combined score."""
+    normalise: Literal["rank", "zscore", "minmax"] = "rank"
+    """What each metric goes through before they are added: its rank in [0, 1], z-score, or position from min to max."""
+    folds: int = Field(default=0, ge=0)
+    """Fine-tune this many models, each without one part of the studies, and predict each part with the model that has
+    not seen it (0 = predict with the run's own SFT model, which has memorised its training studies)."""
+
+    @model_validator(mode="after")
+    def _can_rank(self) -> HardestConfig:
+        if not any(self.metrics.values()) or min(self.metrics.values()) < 0:
+            raise ValueError("metrics: give weights of 0 or more, at least one above 0")
+        if self.folds == 1:
+            raise ValueError("folds: 0, or 2 and more; one part would leave nothing to fine-tune on")
+        return self
+
+
+SELECTIONS: Mapping[str, type[AllConfig] | type[RandomConfig] | type[HardestConfig]] = {
+    "all": AllConfig,
+    "random": RandomConfig,
+    "hardest": HardestConfig,
+}
+"""``select.by`` -> what ``select`` then holds. ``select: hardest`` alone is that one with its defaults."""
+
+
+def _kind_of_selection(value: Any) -> str:
+    return str(value.get("by", "all") if isinstance(value, Mapping) else getattr(value, "by", value))
+
+
+def _named_selection(value: Any) -> Any:
+    return {"by": value} if isinstance(value, str) else value
+
+
+SelectConfig = Annotated[
+    Annotated[AllConfig, Tag("all")]
+    | Annotated[RandomConfig, Tag("random")]
+    | Annotated[HardestConfig, Tag("hardest")],
+    Discriminator(_kind_of_selection),
+]
+
+
+class CriticalityConfig(Section):
+    """What makes a reference report critical. Asked once, before training."""
+
+    source: Literal["judge", "labels", "urgent_list"] = "judge"
+    """judge: does it describe any abnormal, pathological or clinically significant finding (the paper's question);
+    labels: does it state a finding as present or uncertain, by our rules; urgent_list: one of those that cannot wait
+    (pneumothorax, large effusion, misplaced tube, ...)."""
+    judge: str = "rules"
+    """Who answers: rules, another judge by name, or your own package.module:name."""
+    judge_options: dict[str, Any] = Field(default_factory=dict)
+    """What the judge is made with. See docs/judges.md."""
+
+
 class GenerateConfig(Section):
     """Greedy impressions for held-out studies."""
 
@@ -393,13 +534,32 @@ class RunConfig(Section):
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run folder."""
     seed: int = Field(default=7, ge=0)
-    task: Literal["findings_to_impression"] = "findings_to_impression"
+    task: Literal["findings_to_impression", "report"] = "findings_to_impression"
+    """findings_to_impression, or report: indication and comparison -> findings and impression."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     sft: SFTConfig = SFTConfig()
+    select: SelectConfig = AllConfig()
+    criticality: CriticalityConfig = CriticalityConfig()
     align: AlignConfig = GRPOConfig()
     generate: GenerateConfig = GenerateConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @field_validator("select", mode="before")
+    @classmethod
+    def _select_by_name(cls, value: Any) -> Any:
+        return _named_selection(value)
+
+    @property
+    def section(self) -> Literal["impression", "report"]:
+        """What the policy writes and is held against: a name that ``Case.section`` takes."""
+        return "report" if self.task == "report" else "impression"
+
+    @property
+    def asks_criticality(self) -> bool:
+        """Whether studies are annotated as critical or not before they are aligned on."""
+        critical = isinstance(self.align, GRPOConfig) and self.align.clip == "critical"
+        return critical or (self.select.by != "all" and self.align.type != "none")
 
     @property
     def split_seed(self) -> int:
@@ -535,33 +695,36 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     values[leaf] = value
 
 
+_UNIONS: Mapping[str, Mapping[str, type[Section]]] = {"align": ALIGNMENTS, "select": SELECTIONS}
+_TAGS = {"align": ("type", "alignment"), "select": ("by", "selection")}
+
+
 def _explain(error: Any) -> str:
     location = [str(part) for part in error["loc"]] or [""]
+    known = _UNIONS.get(location[0], {})
     if error["type"] == "union_tag_invalid":
-        tag = error["ctx"]["tag"]
-        return f"{'.'.join(location)}.type: no alignment is called {tag!r}.{did_you_mean(tag, ALIGNMENTS)}"
-    align: Any = None
-    if location[0] == "align" and len(location) > 1:
-        align = ALIGNMENTS[location.pop(1)]  # behind align, pydantic names the member of the union: that is no key
+        tag, (discriminator, what) = error["ctx"]["tag"], _TAGS[location[0]]
+        return f"{'.'.join(location)}.{discriminator}: no {what} is called {tag!r}.{did_you_mean(tag, known)}"
+    member: Any = None
+    if known and len(location) > 1:
+        member = known[location.pop(1)]  # behind the union's key, pydantic names its member: that is no key
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        others = [
-            n for n, other in ALIGNMENTS.items() if align not in (None, other) and location[1] in other.model_fields
-        ]
+        others = [n for n, other in known.items() if member not in (None, other) and location[1] in other.model_fields]
         if others and len(location) == 2:
-            return f"unknown key {key!r}: it belongs to align.type={others[0]}"
-        return f"unknown key {key!r}.{did_you_mean(location[-1], _known_keys(location[:-1], align))}"
+            return f"unknown key {key!r}: it belongs to {location[0]}.{_TAGS[location[0]][0]}={others[0]}"
+        return f"unknown key {key!r}.{did_you_mean(location[-1], _known_keys(location[:-1], member))}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_type" and isinstance(error["input"], (int, float, date)):
         message += "; put it in quotes"
     return f"{key}: {message}" if key else message
 
 
-def _known_keys(location: Iterable[str], align: Any) -> list[str]:
+def _known_keys(location: Iterable[str], member: Any) -> list[str]:
     model: Any = RunConfig
     for part in location:
         field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
         if field is None:
             return []
-        model = align if model is RunConfig and part == "align" else field.annotation
+        model = member if model is RunConfig and part in _UNIONS else field.annotation
     return list(getattr(model, "model_fields", {}))

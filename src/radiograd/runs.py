@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _FRAMES = logging.getLogger("radiograd.failure")
 LOG_NOTE = "written to "
 """Begins the note on an unexpected exception that names the attempt's log."""
-STAGES = ("data", "sft", "pairs", "align", "generate", "evaluate", "report")
+STAGES = ("data", "sft", "annotate", "select", "pairs", "align", "generate", "evaluate", "report")
 _PACKAGES = ("radiograd", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "sacrebleu", "rouge-score")
 
 
@@ -123,9 +123,15 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def stages_of(config: RunConfig) -> tuple[str, ...]:
-    """The stages that a run of ``config`` goes through, in order: pairs are made for preference optimisation only, and
-    without an alignment nothing is aligned."""
-    left_out = {"pairs": config.align.type != "dpo", "align": config.align.type == "none"}
+    """The stages that a run of ``config`` goes through, in order. Pairs are made for preference optimisation only;
+    without an alignment nothing is aligned, and where it takes all studies nothing is selected."""
+    none = config.align.type == "none"
+    left_out = {
+        "annotate": not config.asks_criticality,
+        "select": none or config.select.by == "all",
+        "pairs": config.align.type != "dpo",
+        "align": none,
+    }
     return tuple(stage for stage in STAGES if not left_out.get(stage))
 
 

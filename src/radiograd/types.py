@@ -41,14 +41,25 @@ class Sections:
     spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     ambiguous: bool = False
 
+    @property
+    def report(self) -> str | None:
+        """Findings and impression under their headers, as a policy is to write them; None when one is absent."""
+        if self.findings is None or self.impression is None:
+            return None
+        return f"Findings: {self.findings.strip()}\nImpression: {self.impression.strip()}"
+
     def text(self, name: str) -> str | None:
-        """The section called ``name``; KeyError for a name that is not a section."""
+        """The section called ``name``, or the "report"; KeyError for a name that is not a section."""
+        if name == REPORT:
+            return self.report
         if name not in SECTION_NAMES:
             raise KeyError(f"no section {name!r}; sections are {', '.join(SECTION_NAMES)}")
         value: str | None = getattr(self, name)
         return value
 
 
+REPORT = "report"
+"""In place of a section: findings and impression together (:attr:`Sections.report`)."""
 SECTION_NAMES = ("findings", "impression", "comparison")
 SPLITS = ("train", "val", "test")
 POLICIES = ("sft", "aligned")
@@ -61,7 +72,8 @@ class Study:
 
     ``codes`` are the annotators' codes as the source gives them (OpenI: MeSH majors). ``normal`` is what those codes
     say (None = the source does not say); tables report normal and abnormal studies apart by it. ``site`` is the place
-    it counts as from where a run has several (``data/sites.py``).
+    it counts as from where a run has several (``data/sites.py``). ``critical`` is what the reference report was
+    annotated as before training (None = it was not).
     """
 
     study_id: str
@@ -75,6 +87,7 @@ class Study:
     codes: tuple[str, ...] = ()
     normal: bool | None = None
     site: str | None = None
+    critical: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for one JSON line; :meth:`from_json` gives back an equal Study."""
@@ -95,6 +108,7 @@ class Study:
             "codes": list(self.codes),
             "normal": self.normal,
             "site": self.site,
+            "critical": self.critical,
         }
 
     @classmethod
@@ -114,7 +128,8 @@ class Study:
             indication=row["indication"],
             codes=tuple(row["codes"]),
             normal=row["normal"],
-            site=row.get("site"),  # rows written before there were sites have none
+            site=row.get("site"),  # rows written before there were these have none
+            critical=row.get("critical"),
         )
 
 
