@@ -200,6 +200,7 @@ LIGHT_MODULES = (
     "radiograd.text.edits",
     "radiograd.text.explain",
     "radiograd.text.findings",
+    "radiograd.text.generated",
     "radiograd.text.graph",
     "radiograd.text.graph_f1",
     "radiograd.text.headers",
