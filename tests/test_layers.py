@@ -15,7 +15,7 @@ import radiograd
 ROOT = Path(radiograd.__file__).parent
 FLOORS = (
     {"errors", "types"},
-    {"packing", "adapters", "norms", "lanes"},
+    {"packing", "adapters", "norms", "lanes", "tasks"},
     {"prompt_cache"},
     {
         "naming",
@@ -150,10 +150,12 @@ LIGHT_MODULES = (
     "radiograd.metrics.label_f1",
     "radiograd.metrics.length_ratio",
     "radiograd.metrics.meteor",
+    "radiograd.metrics.of_section",
     "radiograd.metrics.porter",
     "radiograd.metrics.radcliq",
     "radiograd.metrics.radgraph",
     "radiograd.metrics.ratescore",
+    "radiograd.metrics.report_format",
     "radiograd.metrics.rouge",
     "radiograd.metrics.sembscore",
     "radiograd.metrics.statements",
@@ -195,6 +197,7 @@ LIGHT_MODULES = (
     "radiograd.stats",
     "radiograd.tables",
     "radiograd.tally",
+    "radiograd.tasks",
     "radiograd.text.assertion",
     "radiograd.text.clauses",
     "radiograd.text.edits",
