@@ -19,8 +19,8 @@ CRITERIA: Final = ("accuracy", "relevance", "clarity")
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two candidate impressions of the same findings, or two reports. ``reference`` None keeps the radiologist's own from
-    the judge."""
+    """Two candidate impressions of the same findings, or two reports. ``reference`` None keeps the radiologist's own
+    from the judge."""
 
     study_id: str
     findings: str
