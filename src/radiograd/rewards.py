@@ -143,7 +143,7 @@ def build_reward(terms: Mapping[str, float]) -> CombinedReward:
 
 
 def _term(name: str, weight: float) -> Term:
-    target: Any = load_metric(name) if name in METRICS else resolve("reward term", name, METRICS)
+    target: Any = load_metric(name) if name in METRICS or "/" in name else resolve("reward term", name, METRICS)
     if isinstance(target, type):
         target = target()
     if not getattr(target, "higher_is_better", True):

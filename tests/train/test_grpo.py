@@ -211,7 +211,7 @@ def test_each_rollout_starts_at_ratio_one_with_adapter_dropout_too(sharp_model: 
 def _by_study(run: Run, record: dict[str, Any]) -> dict[str, list[tuple[str, float]]]:
     """Study -> (text, advantage that reached the loss) of its completions, recognised by their prompts' tokens."""
     tokenizer = models.load_tokenizer(run.config.model)
-    prompter = Prompter(tokenizer, run.config.model)
+    prompter = Prompter(tokenizer, run.config.model, "findings_to_impression")
     owner = {tuple(prompter.ids(prompter.prompt(study).content)): study.study_id for study in STUDIES}
     groups = defaultdict(list)
     for row in range(len(record["prompt_ids"])):
@@ -466,7 +466,7 @@ def test_the_facts_say_what_was_trained_on(two_terms) -> None:
         "device": "cpu",
         "dtype": "float32",
     }
-    prompter = Prompter(models.load_tokenizer(run.config.model), run.config.model)
+    prompter = Prompter(models.load_tokenizer(run.config.model), run.config.model, "findings_to_impression")
     lengths = [len(prompter.ids(prompter.prompt(study).content)) for study in STUDIES]
     completions = sum(row["tokens_mean"] * 12 for row in run.metrics("align") if "tokens_mean" in row)
     assert 5 * 12 * min(lengths) <= tokens - completions <= 5 * 12 * max(lengths)

@@ -46,17 +46,17 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """Align the SFT policy of ``run`` on ``train`` and write the adapter to ``align/adapter``.
 
     The SFT adapter is merged first, so the new adapter switched off is the SFT policy: the reference of the KL term.
-    Studies whose reference holds a redaction mark are left out: the reward would pay for writing it.
+    A redaction mark in a reference would be paid for: ``prompts.alignable`` says what becomes of such studies.
     """
     config = run.config
     folder = run.path / "align"
     reward = build_reward(config.grpo.reward)
-    reward.prepare([text for study in train if (text := study.sections.impression)])
+    reward.prepare([text for study in train if (text := study.sections.text(config.section))])
     settings.forget_peak()
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
-    prompter = Prompter(tokenizer, config.model)
-    studies = alignable(train, config.grpo.prompts)
+    prompter = Prompter(tokenizer, config.model, config.task)
+    studies = alignable(train, config.grpo.prompts, config.section)
     prompts = [prompter.prompt(study) for study in studies]
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
@@ -174,7 +174,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _reward(self, completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float]:
         started = time.perf_counter()
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        cases = [Case(self.studies[i], text.strip()) for i, text in zip(study_id, texts, strict=True)]
+        section = self.run.config.section
+        cases = [Case(self.studies[i], text.strip(), section) for i, text in zip(study_id, texts, strict=True)]
         self._scores = self.reward(cases)
         self._cases = cases
         self._seconds["reward"] += time.perf_counter() - started
