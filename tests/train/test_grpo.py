@@ -377,7 +377,10 @@ def test_rows_without_an_advantage_are_left_out_and_the_gradients_are_the_same(
 
 # ---- what is written -------------------------------------------------------------------------------------------------
 
-EVERY_STEP = {"loss", "lr", "grad_norm", "kl", "entropy", "clip_share", "ratio_max", "seconds/step", "seconds/forward"}
+EVERY_STEP = {
+    *("loss", "lr", "grad_norm", "kl", "kl_completion", "entropy", "clip_share", "ratio_max"),
+    *("seconds/step", "seconds/forward"),
+}
 EVERY_ROLLOUT = {
     "reward/total",
     "reward/total_std",

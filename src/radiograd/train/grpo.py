@@ -30,12 +30,16 @@ from radiograd.errors import ConfigError
 from radiograd.prompts import Prompter, alignable
 from radiograd.rewards import CombinedReward, build_reward
 from radiograd.rl.advantages import dead_groups, group_normalised
+from radiograd.rl.clipping import critical_aware
 from radiograd.runs import Run, write_jsonl
-from radiograd.train import checkpoints, samplers, scoring, settings
+from radiograd.train import capo, checkpoints, samplers, scoring, settings
 from radiograd.train.order import distinct_batches
 from radiograd.types import Case, Score, Study
 
 log = logging.getLogger(__name__)
+
+_ONE_SIDED = 0.9
+"""Share of critical studies above which a clip range by case is told to be nearly the same for all."""
 
 
 def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
@@ -71,6 +75,9 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         peft_config=models.lora_config(config.model.lora),
         callbacks=[checkpoints.Keeper(run, "align", metrics_row)],
     )
+    critical = [study.critical is not False for study in studies if run.config.asks_criticality]
+    if config.grpo.clip == "critical":
+        _warn_if_one_sided(sum(critical) / len(critical), config.grpo.eps / config.grpo.clip_factor)
     settings.quiet(trainer)
     settings.train(trainer, run, "align", folder / "checkpoints")
     settings.save_adapter(trainer, folder / "adapter")
@@ -80,9 +87,19 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         "studies": len(studies),
         "left_out_redacted": len(train) - len(studies),
         "prompts_cut": sum(p.cut for p in prompts),
+        **({"critical": sum(critical)} if critical else {}),
         "steps": trainer.state.global_step,
         **settings.facts(config.model, trainer.state.num_input_tokens_seen),
     }
+
+
+def _warn_if_one_sided(share: float, narrow: float) -> None:
+    if share > _ONE_SIDED:
+        log.warning(
+            "%.0f%% of the studies are critical: clip: critical is then nearly GRPO with eps %g", 100 * share, narrow
+        )
+    elif share < 1 - _ONE_SIDED:
+        log.warning("%.0f%% of the studies are critical: clip: critical is then nearly clip: constant", 100 * share)
 
 
 class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -105,6 +122,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._buffered_inputs: Any = None
         self._fill: Any = None
         self._old_is_first = False
+        self._annotated = any(study.critical is not None for study in studies.values())
+        self._apart = capo.Apart()
         super().__init__(reward_funcs=[self._reward], **kwargs)
         scoring.attach_scoring(self.accelerator.unwrap_model(self.model))
 
@@ -179,11 +198,23 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         advantages = group_normalised(rewards).flatten()
         first = self.accelerator.process_index * len(local)
         output["advantages"] = advantages[first : first + len(local)]
+        critical = [self._annotated and case.study.critical is not False for case in self._cases]
+        output["critical"] = torch.tensor(critical, device=local.device)
+        output["eps"] = self._eps(output["critical"])
         self._note(mode, rewards, output["advantages"])
+        self._note_apart(mode, rewards.flatten(), self.accelerator.gather(output["critical"]))
         self._seconds["scoring"] = time.perf_counter() - started - sum(self._seconds.values())
         for name, seconds in self._seconds.items():
             self._metrics[mode][f"seconds/{name}"].append(seconds)
         return output
+
+    def _eps(self, critical_B: Any) -> Any:
+        """(B,) clip half-widths. A study that the judge could not answer for counts as critical."""
+        align = self.run.config.grpo
+        if align.clip == "constant":
+            return torch.full(critical_B.shape, align.eps, device=critical_B.device)
+        eps = critical_aware(critical_B.cpu().numpy(), align.eps, align.clip_factor)
+        return torch.as_tensor(eps, dtype=torch.float32, device=critical_B.device)
 
     def _note(self, mode: str, rewards_P_G: Any, advantages_B: Any) -> None:
         """Log every term, the dead groups and the lengths; now and then the rollout itself."""
@@ -215,6 +246,15 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             )
             if self.accelerator.is_main_process:
                 write_jsonl(self.run.path / "rollouts" / f"step_{self.state.global_step:06d}.jsonl", rows)
+
+    def _note_apart(self, mode: str, rewards_B: Any, critical_B: Any) -> None:
+        """Log the rewards of critical and normal cases, and how many are critical."""
+        if not self._annotated:
+            return
+        self._metrics[mode]["critical/share"].append(float(critical_B.float().mean()))
+        for kind, rows in zip(capo.KINDS, (critical_B, ~critical_B), strict=True):
+            if bool((rows & ~rewards_B.isnan()).any()):
+                self._metrics[mode][f"{kind}/reward"].append(float(rewards_B[rows].nanmean()))
 
     # -- log-probabilities and loss
 
@@ -301,22 +341,38 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         started = time.perf_counter()
         mode = "train" if self.model.training else "eval"
         self._live, self._fill = self._live_rows(inputs), inputs.get("old_per_token_logps")
+        live = self._live
         if self._live is not None:
             self._metrics[mode]["live_frac"].append(float(self._live.float().mean()))
         try:
-            loss = super()._compute_loss(model, inputs)
+            with capo.clip_ranges(self, inputs.get("eps") if self.run.config.grpo.clip == "critical" else None):
+                loss = super()._compute_loss(model, inputs)
         finally:
             self._live = self._fill = None
         if self.model.training:
             inputs.setdefault("old_per_token_logps", self._logps)
         old = inputs.get("old_per_token_logps")
         if old is not None and self._logps is not None:
+            if live is not None:  # one row without an advantage may have been computed, for the other processes' sake
+                self._logps = torch.where(live.unsqueeze(-1), self._logps, old)
             moved = ((self._logps - old).exp() - 1).abs() * inputs["completion_mask"]
             self._metrics[mode]["ratio_max"].append(float(self.accelerator.gather(moved.max()).max()))
+            self._tell_apart(mode, inputs, old)
         # logged as the mean over the passes of a step; times their number it is the step's
         passes = self.current_gradient_accumulation_steps if self.model.training else 1
         self._metrics[mode]["seconds/forward"].append((time.perf_counter() - started) * passes)
         return loss
+
+    def _tell_apart(self, mode: str, inputs: Mapping[str, Any], old: Any) -> None:
+        """Log clipping and KL of critical and normal cases, once all passes of a step are through."""
+        if "eps" not in inputs:
+            return
+        ref = inputs.get("ref_per_token_logps")
+        found = (self._logps, old, ref, inputs["advantages"], inputs["completion_mask"], inputs["eps"])
+        self._apart.add(capo.apart(*found, inputs["critical"]))
+        if self.accelerator.sync_gradients or not self.model.training:
+            for name, value in self._apart.told(self.accelerator, self._annotated).items():
+                self._metrics[mode][name].append(value)
 
 
 def _groups(prompts: list[list[int]], size: int) -> tuple[list[list[int]], int]:
@@ -375,7 +431,10 @@ _NAMES = {
     "completions/mean_length": "tokens_mean",
     "step_time": "seconds/step",
 }
-_OURS = ("reward/", "seconds/", "dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac")
+_OURS = (
+    *("reward/", "critical/", "normal/", "seconds/"),
+    *("dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac", "kl_completion"),
+)
 
 
 def metrics_row(logs: Mapping[str, Any]) -> dict[str, float]:
