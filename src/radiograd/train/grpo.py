@@ -27,11 +27,12 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, uns
 from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
+from radiograd.monitor import TextMonitor
 from radiograd.prompts import Prompter, alignable
 from radiograd.rewards import CombinedReward, build_reward
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.runs import Run, write_jsonl
-from radiograd.train import checkpoints, samplers, scoring, settings
+from radiograd.train import checkpoints, guard, samplers, scoring, settings
 from radiograd.train.order import distinct_batches
 from radiograd.types import Case, Score, Study
 
@@ -57,9 +58,13 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
+    references = [text for study in train if (text := study.sections.text(config.section))]
+    monitor = TextMonitor(references)
+    watching = guard.load_guard(run, reward, prompter, references, monitor)
     trainer = PolicyTrainer(
         run=run,
         reward=reward,
+        monitor=monitor,
         studies={study.study_id: study for study in studies},
         sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
         model=model,
@@ -69,18 +74,25 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         ),
         processing_class=tokenizer,
         peft_config=models.lora_config(config.model.lora),
-        callbacks=[checkpoints.Keeper(run, "align", metrics_row)],
+        callbacks=[checkpoints.Keeper(run, "align", metrics_row), *([watching] if watching else [])],
     )
     settings.quiet(trainer)
     settings.train(trainer, run, "align", folder / "checkpoints")
-    settings.save_adapter(trainer, folder / "adapter")
+    guarded: dict[str, Any] = {}
+    if watching is None:
+        settings.save_adapter(trainer, folder / "adapter")
+    else:
+        guarded = {"guard": watching.finish(trainer, folder / "adapter"), "seconds_guard": round(watching.seconds, 1)}
     checkpoints.discard(folder / "checkpoints")
+    if watching is not None:
+        watching.tidy()
     shutil.rmtree(folder / "sampler", ignore_errors=True)
     return {
         "studies": len(studies),
         "left_out_redacted": len(train) - len(studies),
         "prompts_cut": sum(p.cut for p in prompts),
         "steps": trainer.state.global_step,
+        **guarded,
         **settings.facts(config.model, trainer.state.num_input_tokens_seen),
     }
 
@@ -95,9 +107,11 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         reward: CombinedReward,
         studies: Mapping[str, Study],
         sampler: samplers.Sampler = samplers.builtin,
+        monitor: TextMonitor | None = None,
         **kwargs: Any,
     ) -> None:
         self.run, self.reward, self.studies, self.sampler = run, reward, studies, sampler
+        self.monitor = monitor
         self._scores: list[Score] = []
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
@@ -193,6 +207,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         noted["dead_groups"].append(float(dead_groups(rewards_P_G).float().mean()))
         noted["words_mean"].append(sum(len(c.candidate.split()) for c in self._cases) / len(self._cases))
         noted["distinct_frac"].append(len({(c.study.study_id, c.candidate) for c in self._cases}) / len(self._cases))
+        for name, value in self.monitor(self._cases).items() if self.monitor else ():
+            noted[f"monitor/{name}"].append(value)
         for term in (term.name for term in self.reward.terms):
             found = [score.parts[term] for score in self._scores if term in score.parts]
             if found:
@@ -374,7 +390,7 @@ _NAMES = {
     "completions/mean_length": "tokens_mean",
     "step_time": "seconds/step",
 }
-_OURS = ("reward/", "seconds/", "dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac")
+_OURS = ("reward/", "monitor/", "seconds/", "dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac")
 
 
 def metrics_row(logs: Mapping[str, Any]) -> dict[str, float]:
