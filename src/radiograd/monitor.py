@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -32,7 +32,7 @@ FEWEST_GOLD = 2
 """A single metric is one more number that can be gamed by chance."""
 
 _STATEMENTS = ("keywords", "statements", "laterality", "severity", "negation", "hallucinated_prior")
-_FAMILIES: Mapping[str, Sequence[str]] = {
+FAMILIES: Mapping[str, Sequence[str]] = {
     "words": (
         *("bleu1", "bleu2", "bleu3", "bleu4", "rouge1", "rouge2", "rougeL", "meteor"),
         *("radcliq_v0", "radcliq_v1", "syntax"),
@@ -56,7 +56,7 @@ in one is no evidence from the other."""
 def families(name: str) -> frozenset[str]:
     """What a metric or reward term counts. One of the user's own (``package.module:attr``) shares nothing with others:
     by its name that cannot be known."""
-    found = frozenset(family for family, members in _FAMILIES.items() if name in members)
+    found = frozenset(family for family, members in FAMILIES.items() if name in members)
     return found or frozenset({name})
 
 
@@ -150,17 +150,25 @@ class Look:
     """Study -> mean of the panel in [0, 1]; None = unscored."""
     proxy: float | None
     """Mean reward of the same texts; None when none was scored."""
+    rollouts: float | None = None
+    """Mean reward of the rollouts since the look before; None before the first."""
     kl: float | None = None
     """KL(policy || SFT policy), nats a completion."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict; :meth:`from_json` gives back an equal Look."""
-        return {"step": self.step, "studies": dict(self.gold), "proxy": self.proxy, "kl": self.kl}
+        return {
+            "step": self.step,
+            "studies": dict(self.gold),
+            "proxy": self.proxy,
+            "rollouts": self.rollouts,
+            "kl": self.kl,
+        }
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Look:
         """The inverse of :meth:`to_json`; other keys are passed over."""
-        return cls(row["step"], row["studies"], row["proxy"], row["kl"])
+        return cls(row["step"], row["studies"], row["proxy"], row["rollouts"], row["kl"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +186,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The looks so far as far as they matter: the best of them. Frozen; :meth:`see` gives the next one.
+    """The looks so far as far as they matter. Frozen; :meth:`see` gives the next one.
 
     A resumed run goes on exactly by seeing again the looks that were written down.
     """
@@ -186,44 +194,52 @@ class Watch:
     fall: float
     """Standard errors that the panel must fall by."""
     kl_stop: float | None = None
-    best: Look | None = field(default=None)
+    best: Look | None = None
+    rollouts: float | None = None
+    """Reward of the rollouts at the best look; where that had none, at the look after it."""
 
     def see(self, look: Look) -> tuple[Watch, Verdict]:
         """The watch after ``look``, and what it means.
 
         Alarm: the mean over studies of (this look - the best one) lies more than ``fall`` of its standard errors below
-        0 while the proxy is above the proxy of the best look. Best is the look whose panel no later one exceeded, the
-        earliest of equals; one beyond ``kl_stop`` is never the best. Without a proxy, or with fewer than two studies
-        scored at both looks, there is no alarm.
+        0, while the reward is above that at the best look: on the same texts, or in the rollouts. Either will do: a
+        policy that stuffs labels at the temperature of its rollouts may stuff too few in its greedy text. Best is the
+        look whose panel no later one exceeded, the earliest of equals; one beyond ``kl_stop`` is never the best. With
+        fewer than two studies scored at both looks there is no alarm.
         """
         far = _too_far(look, self.kl_stop)
         if self.best is None:
-            return replace(self, best=look), Verdict(look.step, False, far is not None, far)
+            return replace(self, best=look, rollouts=look.rollouts), Verdict(look.step, False, far is not None, far)
         difference, se = paired_difference(look.gold, self.best.gold)
-        gamed = _gamed(look, self.best, difference, se, self.fall)
-        if gamed is not None:
-            return self, Verdict(self.best.step, True, True, gamed, difference, se)
+        if _fallen(difference, se, self.fall) and (risen := self._risen(look)):
+            gold = f"the gold panel lies {-(difference or 0.0):.4f} (standard error {se:.4f}) below its best, at step"
+            return self, Verdict(self.best.step, True, True, f"{gold} {self.best.step}, while {risen}", difference, se)
         if difference is not None and difference > _ROUNDING and far is None:
-            return replace(self, best=look), Verdict(look.step, False, False, None, difference, se)
-        return self, Verdict(self.best.step, False, far is not None, far, difference, se)
+            after = replace(self, best=look, rollouts=look.rollouts)
+            return after, Verdict(look.step, False, False, None, difference, se)
+        after = self if self.rollouts is not None else replace(self, rollouts=look.rollouts)
+        return after, Verdict(self.best.step, False, far is not None, far, difference, se)
+
+    def _risen(self, look: Look) -> str | None:
+        """Where the reward is above that at the best look; None when nowhere."""
+        then = self.best.proxy if self.best else None
+        for where, now, before in (
+            ("on the same texts", look.proxy, then),
+            ("in the rollouts", look.rollouts, self.rollouts),
+        ):
+            if now is not None and before is not None and now > before + _ROUNDING:
+                return f"the reward rose {where} from {before:.4f} to {now:.4f}"
+        return None
+
+
+def _fallen(difference: float | None, se: float | None, fall: float) -> bool:
+    return difference is not None and se is not None and difference < -fall * se - _ROUNDING
 
 
 def _too_far(look: Look, limit: float | None) -> str | None:
     if limit is None or look.kl is None or look.kl <= limit:
         return None
     return f"KL to the SFT policy is {look.kl:.3g} nats a completion, above align.guard.kl_stop={limit:g}"
-
-
-def _gamed(look: Look, best: Look, difference: float | None, se: float | None, fall: float) -> str | None:
-    """Why the panel has fallen while the reward rose; None where it has not."""
-    if difference is None or se is None or look.proxy is None or best.proxy is None:
-        return None
-    if difference >= -fall * se - _ROUNDING or look.proxy <= best.proxy:
-        return None
-    return (
-        f"the gold panel lies {-difference:.4f} (standard error {se:.4f}) below its best, at step {best.step}, "
-        f"while the reward rose from {best.proxy:.4f} to {look.proxy:.4f}"
-    )
 
 
 def paired_difference(

@@ -1,11 +1,12 @@
 """Policy optimisation on completions that are known beforehand, in as many processes as the environment says.
 
-Run by test_processes: python -m tests.train.replay FOLDER MODEL MICRO_BATCH BETA REWARD.
+Run by test_processes: python -m tests.train.replay FOLDER MODEL MICRO_BATCH BETA REWARD [GUARD as JSON].
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,16 @@ class Replay(grpo.PolicyTrainer):
         return completions, None
 
 
-def main(folder: str, model: str, micro_batch: str, beta: str, reward: str) -> None:
+def main(folder: str, model: str, micro_batch: str, beta: str, reward: str, guard: str = "{}") -> None:
     """Train; the run's folder says the rest."""
     from tests.train.test_grpo import STUDIES, _run
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     shape = {"prompts": 4, "micro_batch": int(micro_batch), "beta": float(beta), "lr": 1e-3}
-    run = _run(Path(folder), Path(model), **shape, reward={f"tests.train.test_grpo:{reward}": 1.0})
+    run = _run(
+        Path(folder), Path(model), **shape, reward={f"tests.train.test_grpo:{reward}": 1.0}, guard=json.loads(guard)
+    )
     grpo.PolicyTrainer = Replay  # type: ignore[misc]
     grpo.train_grpo(run, STUDIES)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import random
 import shutil
 import time
@@ -132,15 +133,17 @@ class Guard(TrainerCallback):  # type: ignore[misc]
     def _look(self, model: Any, state: Any, control: Any) -> None:
         decision: list[Any] = [False]
         if state.is_world_process_zero:
-            decision = [self._verdict(model, state.global_step).stop]
+            with as_found(model):
+                model.eval()
+                decision = [self._verdict(model, state).stop]
         broadcast_object_list(decision)
         if decision[0]:
             control.should_training_stop = True
 
-    def _verdict(self, model: Any, step: int) -> Verdict:
+    def _verdict(self, model: Any, state: Any) -> Verdict:
         """Look at the policy, keep it if it is the best, and write the look down: last, so that a look on record has
         its adapter."""
-        started = time.perf_counter()
+        started, step = time.perf_counter(), state.global_step
         texts, tokens = self._impressions(model)
         cases = [Case(study, texts[key], self.run.config.section) for key, study in self.studies.items()]
         scores = {
@@ -149,7 +152,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         rewards = score_cases("the reward", self.reward, cases)
         kl, kl_token = self._kl(model, tokens)
         gold = dict(zip(self.studies, panel_values(self.panel, scores), strict=True))
-        look = Look(step, gold, mean_and_error([score.value for score in rewards])[0], kl)
+        proxy = mean_and_error([score.value for score in rewards])[0]
+        look = Look(step, gold, proxy, self._rollouts(state), kl)
         self.watch, verdict = self.watch.see(look)
         if verdict.best_step == step:
             settings.write_adapter(model, self._adapter(step))
@@ -172,14 +176,14 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         monitors: Mapping[str, float],
     ) -> dict[str, Any]:
         gold, gold_se = mean_and_error(list(look.gold.values()))
+        said = look.to_json()
+        studies = said.pop("studies")
         return {
-            "step": look.step,
+            **said,
             "gold": gold,
             "gold_se": gold_se,
-            "proxy": look.proxy,
             "proxy_unscored": sum(score.value is None for score in rewards),
             "metrics": {name: mean_and_error([s.value for s in found])[0] for name, found in scores.items()},
-            "kl": look.kl,
             "kl_token": kl_token,
             "difference": verdict.difference,
             "difference_se": verdict.se,
@@ -189,36 +193,37 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             "why": verdict.why,
             "monitors": dict(monitors),
             "strays": strays(monitors),
-            "studies": dict(look.gold),
+            "studies": studies,
         }
+
+    def _rollouts(self, state: Any) -> float | None:
+        """Mean reward of the rollouts logged since the look before; None when none was, or none could be scored."""
+        since = self.rows[-1]["step"] if self.rows else 0
+        logged = [row["reward/total"] for row in state.log_history if row["step"] > since and "reward/total" in row]
+        known = [value for value in logged if value is not None and math.isfinite(value)]
+        return math.fsum(known) / len(known) if known else None
 
     def _impressions(self, model: Any) -> tuple[dict[str, str], dict[str, list[int]]]:
         """Study -> greedy text and its tokens, written as :mod:`radiograd.generate` writes."""
         how = self.run.config.generate
         eos = end_tokens(model, self.tokenizer)
         tokens: dict[str, list[int]] = {}
-        with as_found(model):
-            model.eval()
-            for batch in plan_batches({key: len(ids) for key, ids in self.ids.items()}, how.batch_size):
-                written = decode(
-                    model,
-                    [self.ids[key] for key in batch],
-                    max_new_tokens=how.max_new_tokens,
-                    eos=eos,
-                    pad=self.tokenizer.pad_token_id,
-                )
-                tokens.update(zip(batch, written, strict=True))
+        for batch in plan_batches({key: len(ids) for key, ids in self.ids.items()}, how.batch_size):
+            written = decode(
+                model,
+                [self.ids[key] for key in batch],
+                max_new_tokens=how.max_new_tokens,
+                eos=eos,
+                pad=self.tokenizer.pad_token_id,
+            )
+            tokens.update(zip(batch, written, strict=True))
         texts = self.tokenizer.batch_decode([tokens[key] for key in self.studies], skip_special_tokens=True)
         return {key: text.strip() for key, text in zip(self.studies, texts, strict=True)}, tokens
 
     def _kl(self, model: Any, tokens: Mapping[str, list[int]]) -> tuple[float, float]:
         """Mean KL a completion and a token, over the first :data:`KL_STUDIES` studies."""
-        with as_found(model):
-            model.eval()
-            temperature = self.run.config.grpo.temperature
-            found = [
-                kl_along(model, self.ids[key], tokens[key], temperature) for key in list(self.studies)[:KL_STUDIES]
-            ]
+        temperature = self.run.config.grpo.temperature
+        found = [kl_along(model, self.ids[key], tokens[key], temperature) for key in list(self.studies)[:KL_STUDIES]]
         return sum(sum(one) for one in found) / len(found), sum(map(sum, found)) / sum(map(len, found))
 
     # -- files
