@@ -137,7 +137,7 @@ def check_names(config: RunConfig) -> None:
     from radiograd.metrics import load_metric
     from radiograd.models import require_train_extra
     from radiograd.naming import resolve
-    from radiograd.rewards import build_reward
+    from radiograd.rewards import reward_of
 
     for name in (config.data.source, *(source.source for source in config.data.more)):
         resolve("reader", name, READERS)
@@ -146,7 +146,7 @@ def check_names(config: RunConfig) -> None:
     for name in config.evaluate.baselines:
         baselines.check(name)
     if config.reward is not None:
-        build_reward(config.reward)
+        reward_of(config)
     if isinstance(config.align, DPOConfig):
         _check_pairs_of(config)
     require_train_extra()
