@@ -34,6 +34,15 @@ class Inputs:
     looks: Sequence[Mapping[str, Any]]
     """What the guard saw of the policy while it was optimised."""
 
+    @property
+    def section(self) -> str:
+        """What the rows write and are held against."""
+        return self.run.config.section
+
+    def written(self, study: Study) -> str:
+        """The radiologist's own text for ``study``; "" when there is none."""
+        return study.sections.text(self.section) or ""
+
 
 def read_inputs(run: Run) -> Inputs:
     """Everything the page needs from the run folder. RunError names a damaged file."""
