@@ -67,8 +67,8 @@ class Domain:
     name = "domain"
 
     def __init__(self) -> None:
-        self._metric = Complete()
-        self.signature = f"domain|findings of a report, else impression|{self._metric.signature}"
+        self.metric = Complete()
+        self.signature = f"domain|findings of a report, else impression|{self.metric.signature}"
 
     def case(self, case: Case) -> Case:
         """What is really compared: a case of the findings, or the case itself."""
@@ -78,7 +78,7 @@ class Domain:
 
     def score(self, cases: Sequence[Case]) -> list[Score]:
         """One Score per case."""
-        return self._metric.score([self.case(case) for case in cases])
+        return self.metric.score([self.case(case) for case in cases])
 
 
 class Consistent:
