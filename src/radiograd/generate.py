@@ -1,4 +1,4 @@
-"""Greedy impressions for held-out studies, batched by length, resumable at every batch."""
+"""Greedy texts for held-out studies, batched by length, resumable at every batch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from radiograd import models
+from radiograd.config import RunConfig
 from radiograd.decoding import decode, end_tokens, plan_batches
 from radiograd.errors import RunError
 from radiograd.prompts import REDACTED, Prompter
 from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
-from radiograd.types import Study
+from radiograd.text.generated import cut
+from radiograd.types import REPORT, Study
 
 log = logging.getLogger(__name__)
 
 
 def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
-    """Write ``eval/<split>/predictions.jsonl``: the greedy impression of every study by each policy of the run.
+    """Write ``eval/<split>/predictions.jsonl``: the greedy text for every study by each policy of the run.
 
     RunError when the split holds no study.
     """
@@ -29,7 +31,7 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
         raise RunError(f"the {split} set of {run.path} holds no study; raise data.split.{split} or give more data")
     path = run.path / "eval" / split / "predictions.jsonl"
     tokenizer = models.load_tokenizer(run.config.model)
-    prompter = Prompter(tokenizer, run.config.model)
+    prompter = Prompter(tokenizer, run.config.model, run.config.task)
     prompts = {study.study_id: prompter.prompt(study) for study in studies}
     ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
     batches = plan_batches({key: len(value) for key, value in ids.items()}, run.config.generate.batch_size)
@@ -44,7 +46,7 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
             adapter=run.path / "align" / "adapter" if row == "aligned" else None,
         )
         eos = end_tokens(model, tokenizer)
-        for batch in tqdm(todo, desc=f"impressions ({row})", disable=not is_terminal(), unit="batch"):
+        for batch in tqdm(todo, desc=f"{run.config.section}s ({row})", disable=not is_terminal(), unit="batch"):
             tokens = decode(
                 model,
                 [ids[key] for key in batch],
@@ -67,7 +69,16 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
         "truncated": sum(answer["truncated"] for answer in answers),
         "writes_redaction": sum(REDACTED in answer["text"] for answer in answers),
+        **_format_kept(answers, run.config),
     }
+
+
+def _format_kept(answers: Sequence[dict[str, Any]], config: RunConfig) -> dict[str, int]:
+    """Of whole reports, how many each policy wrote with both headers once and text under both."""
+    if config.section != REPORT:
+        return {}
+    whole = [answer["row"] for answer in answers if cut(answer["text"]).whole]
+    return {f"format_kept_{row}": whole.count(row) for row in config.policies}
 
 
 def _whole_batches(path: Path, batches: Sequence[Sequence[str]], policies: Sequence[str]) -> set[tuple[str, str]]:

@@ -204,13 +204,13 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     from radiograd.prompts import Prompter
 
     prepared = _prepared(config)
-    prompter = Prompter(load_tokenizer(config.model), config.model)
+    prompter = Prompter(load_tokenizer(config.model), config.model, config.task)
     for_sft, for_align = share_train(prepared.train, config.sft.fraction, config.seed)
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
 
     def trained(studies: Sequence[Study]) -> int:
-        return sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in studies)
+        return sum(prompt_tokens[s.study_id] + len(prompter.target_ids(prompter.target(s))) for s in studies)
 
     mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
     if isinstance(config.align, NoAlignConfig):
@@ -288,14 +288,16 @@ def _prepared(config: RunConfig) -> Prepared:
     """The prepared data. DataError when a later stage could not use them, hours before that stage would say so."""
     from radiograd import baselines
     from radiograd.data.prepare import prepare
-    from radiograd.prompts import alignable
+    from radiograd.prompts import alignable, imitable
 
     prepared = prepare(config)
-    if isinstance(config.align, (GRPOConfig, DPOConfig)):  # more fine-tuning learns around redaction marks
-        prompts = config.align.prompts if isinstance(config.align, GRPOConfig) else 1
-        alignable(share_train(prepared.train, config.sft.fraction, config.seed)[1], prompts)
+    left = share_train(prepared.train, config.sft.fraction, config.seed)[1]
+    if isinstance(config.align, GRPOConfig):  # more fine-tuning learns around redaction marks
+        alignable(left, config.align.prompts, config.section)
+    elif isinstance(config.align, DPOConfig):
+        imitable(left, config.section)
     if "other_patient" in config.evaluate.baselines:
-        baselines.other_patient(prepared.pool, prepared.test, config.seed)
+        baselines.build("other_patient", prepared.pool, prepared.test, config.seed, config.task)
     return prepared
 
 

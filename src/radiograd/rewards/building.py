@@ -102,7 +102,7 @@ class _Judged:
 
 
 def _term(name: str, weight: float, judge: Callable[[], Judge] | None) -> Term:
-    made: Any = load_metric(name) if name in METRICS else resolve("reward term", name, KNOWN)
+    made: Any = load_metric(name) if name in METRICS or "/" in name else resolve("reward term", name, KNOWN)
     target = made
     if name == "consistent":
         if judge is None:
