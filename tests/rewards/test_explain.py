@@ -63,6 +63,13 @@ def test_metrics_as_terms_say_it_too():
     assert by_term["fidelity"] == {}
 
 
+def test_a_metric_over_one_section_of_a_report_says_it_of_that_section():
+    terms = {"impression/label_f1_14": 1.0, "findings/factgraph_complete": 1.0}
+    by_term = evidence(explained("Findings: Pneumothorax.\nImpression: Cardiomegaly.", "report", terms)[1])
+    assert by_term["impression/label_f1_14"]["only in the reference"] == ["Pleural Effusion"]
+    assert by_term["findings/factgraph_complete"]["only in the candidate"] == ["pneumothorax"]
+
+
 def test_changes_are_what_the_reward_really_becomes_best_first():
     reward, found = explained("Small right pleural effusion. Rib fracture.")
     changed = {

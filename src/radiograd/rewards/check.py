@@ -18,14 +18,14 @@ import numpy as np
 from radiograd.errors import DataError
 from radiograd.lines import read_line
 from radiograd.metrics import mean_of
-from radiograd.prompts import REDACTED
+from radiograd.prompts import REDACTED, unredacted
 from radiograd.rewards.engine import CombinedReward
 from radiograd.rewards.groups import Array, totals
 from radiograd.stats import Difference, bootstrap_counts, paired
 from radiograd.tables import difference_cell, hundredfold, text
 from radiograd.text.edits import HACKS, hacked
 from radiograd.text.sections import as_sections
-from radiograd.types import Case, Sections, Study
+from radiograd.types import REPORT, Case, Sections, Study
 
 SHORTEST: Final = 3
 """Words that a reference must exceed to be probed."""
@@ -102,11 +102,13 @@ def failed(found: Iterable[Probed]) -> list[str]:
 def reference_cases(studies: Iterable[Study], section: str, limit: int) -> list[Case]:
     """The references themselves as candidates: at most ``limit``, abnormal ones where the source says which are.
 
-    Left out are references of at most three words and those with a redaction mark, which no policy is aligned on.
+    As in training (``prompts.alignable``) an impression with a redaction mark is left out, and a whole report loses
+    its marks. References of at most three words are left out too.
     """
+    shown = [unredacted(study) for study in studies] if section == REPORT else studies
     usable = [
         study
-        for study in studies
+        for study in shown
         if (reference := study.sections.text(section))
         and len(reference.split()) > SHORTEST
         and REDACTED not in reference

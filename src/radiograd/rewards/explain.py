@@ -13,14 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from radiograd.errors import DataError
-from radiograd.metrics import MEAN_PARTS
+from radiograd.metrics import MEAN_PARTS, load_metric
 from radiograd.metrics.bleu import LARGEST, Bleu, pair_counts
 from radiograd.metrics.factgraph import Factgraph, facts_of
 from radiograd.metrics.label_f1 import LabelF1
+from radiograd.metrics.of_section import OfSection
 from radiograd.metrics.rouge import RougeL, longest_common_subsequence, tokens
 from radiograd.rewards.engine import CombinedReward, Term
 from radiograd.rewards.terms import Consistent, Domain, ImpressionF1, Syntax
 from radiograd.tables import UNKNOWN, hundredfold, text
+from radiograd.text.generated import cut
 from radiograd.text.graph_f1 import Level
 from radiograd.text.sections import parse
 from radiograd.text.sentences import sentence_spans
@@ -113,6 +115,8 @@ def _difference(after: float, before: float) -> float | None:
 def evidence(term: Term, case: Case) -> dict[str, Any]:
     """What the value of one term rests on; for a term that we know nothing of, the parts of its Score."""
     target = getattr(term.metric, "term", term.metric)
+    if isinstance(target, OfSection) and not hasattr(target, "prepare"):
+        return _of_section(term, case)
     if isinstance(target, Consistent):
         return _judged(target, case)
     [score] = term.reward([case])
@@ -136,6 +140,15 @@ def evidence(term: Term, case: Case) -> dict[str, Any]:
     return {name: value for name, value in score.parts.items() if name not in MEAN_PARTS}
 
 
+def _of_section(term: Term, case: Case) -> dict[str, Any]:
+    """The evidence of the metric that measures one section ("impression/label_f1_14"), on that section."""
+    section, _, name = term.name.partition("/")
+    if case.section == REPORT:
+        case = replace(case, candidate=getattr(cut(case.candidate), section) or "", section=section)
+    metric = load_metric(name)
+    return evidence(replace(term, name=name, metric=metric, reward=metric.score), case)
+
+
 def _judged(term: Consistent, case: Case) -> dict[str, Any]:
     question = term.question(case)
     if isinstance(question, Score):
@@ -143,7 +156,7 @@ def _judged(term: Consistent, case: Case) -> dict[str, Any]:
     [verdict] = term.judge.consistent([question])
     answer = {True: "consistent", False: "not consistent", None: "no answer"}[verdict.value]
     return {
-        "judge": term.judge.signature.partition("|")[0],
+        "judge": term.judge.signature.partition("|")[0].removeprefix("judge="),
         "answer": answer,
         "rationale": verdict.rationale or verdict.why,
     }
