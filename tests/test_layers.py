@@ -42,7 +42,7 @@ FLOORS = (
     {"stages", "bench"},
     {"experiments"},
     {"cli_text", "cli_bench", "cli_score"},
-    {"cli_labeler", "cli_judge", "cli_experiment"},
+    {"cli_labeler", "cli_judge", "cli_reward", "cli_experiment"},
     {"cli"},
 )
 """Rooms of the house from the ground up: a room imports from floors below its own only."""
@@ -84,6 +84,7 @@ LIGHT_MODULES = (
     "radiograd.cli_experiment",
     "radiograd.cli_judge",
     "radiograd.cli_labeler",
+    "radiograd.cli_reward",
     "radiograd.cli_score",
     "radiograd.cli_text",
     "radiograd.clients",
@@ -192,7 +193,9 @@ LIGHT_MODULES = (
     "radiograd.rewards",
     "radiograd.rewards.builtin",
     "radiograd.rewards.building",
+    "radiograd.rewards.check",
     "radiograd.rewards.engine",
+    "radiograd.rewards.explain",
     "radiograd.rewards.groups",
     "radiograd.rewards.terms",
     "radiograd.runs",
