@@ -136,6 +136,7 @@ def check_names(config: RunConfig) -> None:
     from radiograd.data.builtin import READERS
     from radiograd.metrics import load_metric
     from radiograd.models import require_train_extra
+    from radiograd.monitor import gold_panel
     from radiograd.naming import resolve
     from radiograd.rewards import reward_of
 
@@ -147,6 +148,7 @@ def check_names(config: RunConfig) -> None:
         baselines.check(name)
     if config.reward is not None:
         reward_of(config)
+        gold_panel(config)
     if isinstance(config.align, DPOConfig):
         _check_pairs_of(config)
     require_train_extra()
