@@ -35,10 +35,11 @@ FLOORS = (
         "conventions",
     },
     {"clients", "prompts", "runs", "data", "models", "encoders", "formats", "tally"},
-    {"decoding", "doctor", "labelers", "judges", "scorefile"},
-    {"metrics"},
+    {"decoding", "doctor", "labelers", "judges", "scorefile", "studies"},
+    {"metrics", "greedy"},
     {"rewards", "probes"},
-    {"train", "pairs", "generate", "evaluate", "report", "scoring", "compare"},
+    {"annotate", "selecting", "train", "pairs", "generate", "evaluate", "report", "scoring", "compare"},
+    {"exploration"},
     {"stages", "bench"},
     {"experiments"},
     {"cli_text", "cli_bench", "cli_score"},
@@ -47,7 +48,7 @@ FLOORS = (
 )
 """Rooms of the house from the ground up: a room imports from floors below its own only."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-PROGRAMS = {"train", "pairs", "generate", "evaluate", "report", "scoring", "compare"}
+PROGRAMS = {"annotate", "selecting", "train", "pairs", "generate", "evaluate", "report", "scoring", "compare"}
 """They meet through files and never import one another."""
 
 HEAVY = {
@@ -69,6 +70,7 @@ HEAVY = {
 LIGHT_MODULES = (
     "radiograd",
     "radiograd.adapters",
+    "radiograd.annotate",
     "radiograd.assets",
     "radiograd.attention",
     "radiograd.baselines",
@@ -100,6 +102,7 @@ LIGHT_MODULES = (
     "radiograd.doctor",
     "radiograd.encoders",
     "radiograd.evaluate",
+    "radiograd.exploration",
     "radiograd.experiments",
     "radiograd.experiments.estimates",
     "radiograd.experiments.paper",
@@ -116,6 +119,7 @@ LIGHT_MODULES = (
     "radiograd.formats.spreadsheets",
     "radiograd.formats.streams",
     "radiograd.generate",
+    "radiograd.greedy",
     "radiograd.judges",
     "radiograd.judges.agreement",
     "radiograd.judges.asking",
@@ -174,6 +178,7 @@ LIGHT_MODULES = (
     "radiograd.prompts",
     "radiograd.report",
     "radiograd.report.cases",
+    "radiograd.report.chosen",
     "radiograd.report.collapse",
     "radiograd.report.conclusion",
     "radiograd.report.curves",
@@ -191,8 +196,13 @@ LIGHT_MODULES = (
     "radiograd.runs",
     "radiograd.scorefile",
     "radiograd.scoring",
+    "radiograd.selecting",
+    "radiograd.selecting.describing",
+    "radiograd.selecting.predicting",
+    "radiograd.selecting.scoring",
     "radiograd.stages",
     "radiograd.stats",
+    "radiograd.studies",
     "radiograd.tables",
     "radiograd.tally",
     "radiograd.text.assertion",
@@ -210,6 +220,7 @@ LIGHT_MODULES = (
     "radiograd.text.phrases",
     "radiograd.text.sections",
     "radiograd.text.sentences",
+    "radiograd.text.urgent",
     "radiograd.text.words",
 )
 IMPORTED_BY_THOSE = {

@@ -79,13 +79,17 @@ def combined(normalised: Mapping[str, Array], weights: Mapping[str, float]) -> A
     """S, the weighted mean over metrics: (N,) each -> (N,). Metrics of weight 0 are only looked at."""
     used = {name: weight for name, weight in weights.items() if weight > 0}
     total = math.fsum(used.values())
-    return np.sum([np.asarray(normalised[name]) * (weight / total) for name, weight in used.items()], axis=0)
+    parts_M_N = [np.asarray(normalised[name]) * (weight / total) for name, weight in used.items()]
+    return np.asarray(np.sum(parts_M_N, axis=0), dtype=np.float64)
 
 
 def from_worst(study_ids: Sequence[str], scores_N: Array, seed: int) -> list[int]:
     """Places of the studies from the lowest S to the highest; equal ones by lot, so never by the order of rows."""
     # rounded: S of equal studies may differ in the last place by the order in which metrics were added
-    keyed = [(round(float(score), 12), lot(study_id, seed, "select")) for study_id, score in zip(study_ids, scores_N, strict=True)]
+    keyed = [
+        (round(float(score), 12), lot(study_id, seed, "select"))
+        for study_id, score in zip(study_ids, scores_N, strict=True)
+    ]
     return sorted(range(len(keyed)), key=keyed.__getitem__)
 
 
