@@ -15,6 +15,7 @@ from radiograd.config import (
     SHIPPED_CONFIGS,
     DPOConfig,
     GRPOConfig,
+    HardestConfig,
     RunConfig,
     apply_override,
     difference,
@@ -266,6 +267,14 @@ def test_the_value_of_an_override_is_yaml(override: str, key: str, value: Any) -
     values: dict[str, Any] = {}
     apply_override(values, override)
     assert getattr(parse_config(values, "x").model, key) == value
+
+
+def test_a_key_of_a_selection_by_name_can_be_overridden() -> None:
+    values: dict[str, Any] = {}
+    for override in ("select=hardest", "select.share=0.2"):
+        apply_override(values, override)
+    assert values == {"select": {"by": "hardest", "share": 0.2}}
+    assert parse_config(values, "test").select == HardestConfig(share=0.2)
 
 
 def test_an_override_may_hold_lists_and_mappings() -> None:

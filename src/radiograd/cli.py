@@ -111,6 +111,9 @@ def run(config: str, overrides: Sequence[str], root: Path, dry_run: bool) -> Non
     click.echo(f"page: {path / 'report.html'}")
 
 
+_EXAMPLES = {"pairs": "rgro", "annotate": "radflow", "select": "radflow"}
+
+
 def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None:
     def command(
         run_or_config: str, overrides: Sequence[str], root: Path, eval_set: str = "test", as_markdown: bool = False
@@ -148,9 +151,9 @@ def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None
     decorated: Any = command
     for decorate in (*options, RUNS, OVERRIDES, click.argument("run_or_config")):
         decorated = decorate(decorated)
-    cli.command(
-        name, help=text, epilog=f"Example: radiograd {name} runs/{'rgro' if name == 'pairs' else 'quickstart'}"
-    )(decorated)
+    cli.command(name, help=text, epilog=f"Example: radiograd {name} runs/{_EXAMPLES.get(name, 'quickstart')}")(
+        decorated
+    )
 
 
 SET = click.option(

@@ -96,13 +96,17 @@ def selection_text(summary: Summary) -> str:
 
 
 def chosen_grid(summary: Summary) -> Grid:
-    """Share of the critical and of each label among the chosen studies and the others, and the mean of each metric."""
+    """Share of the critical and of each label among the chosen studies and the others, and the mean of each metric.
+
+    A label that no study has is left out.
+    """
     critical = summary["critical"]
     grid = [["", "chosen", "not chosen"]]
     grid.append(["studies", *(str(critical[side]["studies"]) for side in ("inside", "outside"))])
     grid.append(["critical %", *(hundredfold(critical[side]["share"]) for side in ("inside", "outside"))])
     for label, found in summary["labels"].items():
-        grid.append([f"{label} %", *(hundredfold(found[side]["share"]) for side in ("inside", "outside"))])
+        if any(found[side]["studies"] for side in ("inside", "outside")):
+            grid.append([f"{label} %", *(hundredfold(found[side]["share"]) for side in ("inside", "outside"))])
     for name, found in summary["metrics"].items():
         grid.append([f"{name}, mean", *(hundredfold(found[side]) for side in ("inside", "outside"))])
     return grid

@@ -79,7 +79,7 @@ def _plot(choices: Sequence[Mapping[str, Any]], selection: Mapping[str, Any] | N
 
 
 def _table(selection: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Lines of (name, [chosen, not chosen]): counts, then percentages and means x 100."""
+    """Lines of (name, [chosen, not chosen]): counts, percentages, means x 100; without labels that no study has."""
     critical = selection["critical"]
     sides = ("inside", "outside")
     lines = [
@@ -87,7 +87,9 @@ def _table(selection: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         ("Critical, %", [_shown(critical[side]["share"]) for side in sides]),
     ]
     lines += [
-        (f"{label}, %", [_shown(of[side]["share"]) for side in sides]) for label, of in selection["labels"].items()
+        (f"{label}, %", [_shown(of[side]["share"]) for side in sides])
+        for label, of in selection["labels"].items()
+        if any(of[side]["studies"] for side in sides)
     ]
     lines += [
         (f"{METRIC_LABELS.get(name, name)}, mean × 100", [_shown(of[side]) for side in sides])

@@ -80,7 +80,7 @@ def select_run(run: Run, folds: Sequence[Fold] = ()) -> dict[str, Any]:
     svg = distribution(rows, summary["cut"])
     if svg is not None:
         write_text(run.path / "selection.svg", svg)
-    require_enough(summary["selected"], run.config)
+    require_enough(summary["selected"], run.config, summary["unscored_why"])
     return {
         "by": config.by,
         "studies": len(rows),
@@ -103,15 +103,17 @@ def needed(config: RunConfig) -> int:
     return config.align.prompts if isinstance(config.align, GRPOConfig) else 1
 
 
-def require_enough(selected: int, config: RunConfig) -> None:
-    """DataError when fewer studies are chosen than one rollout needs."""
+def require_enough(selected: int, config: RunConfig, unscored: Mapping[str, int] | None = None) -> None:
+    """DataError when fewer studies are chosen than one rollout needs. ``unscored``: reason -> studies it left out."""
     if selected >= needed(config):
         return
     select = config.select
     key = "threshold" if isinstance(select, HardestConfig) and select.threshold is not None else "share"
+    of_rollout, way = ("align.prompts=", ", or lower align.prompts") if config.align.type == "grpo" else ("", "")
+    left_out = f" ({sum(unscored.values())} were not scored; {next(iter(unscored))})" if unscored else ""
     raise DataError(
-        f"select chose {selected} studies, alignment needs align.prompts={needed(config)} or more. "
-        f"Raise select.{key}={getattr(select, key, None)}, or lower align.prompts"
+        f"select chose {selected} studies{left_out}, alignment needs {of_rollout}{needed(config)} or more. "
+        f"Raise select.{key}={getattr(select, key, None)}{way}"
     )
 
 
