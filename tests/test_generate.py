@@ -78,7 +78,7 @@ def test_the_text_is_what_the_merged_policy_writes_for_the_prompt_alone(finished
     run, _ = finished
     config = run.config.model
     tokenizer = models.load_tokenizer(config)
-    prompter = Prompter(tokenizer, config)
+    prompter = Prompter(tokenizer, config, "findings_to_impression")
     sft, aligned = run.path / "sft" / "adapter", run.path / "align" / "adapter"
     policies = {
         "sft": models.load_policy(config, merged=[sft]),

@@ -33,7 +33,7 @@ def plain(plain_model: Path) -> Prompter:
 
 def _prompter(folder: Path, room: int = 200) -> Prompter:
     config = ModelConfig(name=str(folder), system_prompt=SYSTEM, max_prompt_tokens=room)
-    return Prompter(models.load_tokenizer(config), config)
+    return Prompter(models.load_tokenizer(config), config, "findings_to_impression")
 
 
 def _frame(prompter: Prompter) -> int:
@@ -70,7 +70,7 @@ def without_system(request: pytest.FixtureRequest, tiny_model: Path) -> Prompter
     tokenizer = models.load_tokenizer(config)
     refusal = REFUSALS[request.param]
     tokenizer.chat_template = f"{{% if messages[0].role == 'system' %}}{refusal}{{% endif %}}{tiny.CHAT_TEMPLATE}"
-    return Prompter(tokenizer, config)
+    return Prompter(tokenizer, config, "findings_to_impression")
 
 
 def test_a_template_that_refuses_a_system_turn_gets_the_instruction_in_the_user_turn(without_system: Prompter) -> None:
@@ -85,7 +85,7 @@ def test_a_template_that_refuses_every_turn_is_told(tiny_model: Path) -> None:
     tokenizer = models.load_tokenizer(config)
     tokenizer.chat_template = "{{ raise_exception('only tools') }}"
     with pytest.raises(ModelError, match="refuses a single user turn"):
-        Prompter(tokenizer, config)
+        Prompter(tokenizer, config, "findings_to_impression")
 
 
 @pytest.mark.parametrize("kind", ["chat", "plain"])
@@ -193,9 +193,9 @@ def test_redaction_marks_stay_in_the_row_and_out_of_the_loss(kind: str, request:
 def test_a_policy_is_aligned_on_studies_whose_impression_holds_no_redaction_mark() -> None:
     marked = Study("s2", "p2", "synthetic", Sections(findings="Clear.", impression="Seen by XXXX."))
     studies = [_study("a"), marked, _study("XXXX in the findings is no matter")]
-    assert alignable(studies, 2) == [studies[0], studies[2]]
+    assert alignable(studies, 2, "impression") == [studies[0], studies[2]]
     with pytest.raises(DataError, match=r"align\.prompts=3 or more .* no XXXX; there are 2\. Lower align\.prompts"):
-        alignable(studies, 3)
+        alignable(studies, 3, "impression")
 
 
 def test_without_redaction_marks_every_target_token_is_learnt(chat: Prompter) -> None:
@@ -230,5 +230,5 @@ def _cached(folder: Path, room: int) -> Prompter:
     if (folder, room) not in _PROMPTERS:
         first = _PROMPTERS[folder, 0]
         config = first.config.model_copy(update={"max_prompt_tokens": _frame(first) + room})
-        _PROMPTERS[folder, room] = Prompter(first.tokenizer, config)
+        _PROMPTERS[folder, room] = Prompter(first.tokenizer, config, "findings_to_impression")
     return _PROMPTERS[folder, room]

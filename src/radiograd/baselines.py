@@ -1,4 +1,4 @@
-"""Trivial rows: what a table must be read against. Each needs no model, only the train split or the findings.
+"""Trivial rows: what a table must be read against. Each needs no model, only the train split or what a prompt shows.
 
 ``train`` is the whole train split, whatever a run trains on of it: a row must not be handicapped to be beaten.
 """
@@ -13,19 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from radiograd.errors import ConfigError, DataError, did_you_mean
-from radiograd.types import Study
+from radiograd.tasks import TASKS, Task
+from radiograd.types import REPORT, Study
 
 _WORD = re.compile(r"\w+")
 
 
-def build(name: str, train: Sequence[Study], test: Sequence[Study], seed: int) -> dict[str, str]:
-    """Study id -> impression for every study of ``test``, in its order.
+def build(name: str, train: Sequence[Study], test: Sequence[Study], seed: int, task: str) -> dict[str, str]:
+    """Study id -> text for every study of ``test``, in its order; ``task`` is a key of TASKS.
 
     Independent of the order of ``train``. Raises ConfigError for an unknown name, DataError when the data cannot give
     such a row.
     """
     check(name)
-    return BASELINES[name](train, test, seed)
+    return BASELINES[name](train, test, seed, TASKS[task])
 
 
 def check(name: str) -> None:
@@ -34,37 +35,39 @@ def check(name: str) -> None:
         raise ConfigError(f"no baseline is called {name!r}.{did_you_mean(name, BASELINES)}")
 
 
-def constant(train: Sequence[Study], test: Sequence[Study], seed: int) -> dict[str, str]:
-    """The commonest train impression for everyone. Compared without case and punctuation, given in its commonest
-    spelling; ties go to the alphabetically first."""
-    sentence = commonest([study.sections.impression or "" for study in train])
+def constant(train: Sequence[Study], test: Sequence[Study], seed: int, task: Task) -> dict[str, str]:
+    """The commonest train reference (impression, or report) for everyone. Compared without case and punctuation, given
+    in its commonest spelling; ties go to the alphabetically first."""
+    sentence = commonest([task.target(study) for study in train])
     if sentence is None:
-        raise DataError("baseline 'constant' needs a train study with an impression; none has one")
+        raise DataError(f"baseline 'constant' needs a train {task.section} that holds a word; there is none")
     return {study.study_id: sentence for study in test}
 
 
-def retrieval(train: Sequence[Study], test: Sequence[Study], seed: int) -> dict[str, str]:
-    """The impression of the train study with the most similar findings.
+def retrieval(train: Sequence[Study], test: Sequence[Study], seed: int, task: Task) -> dict[str, str]:
+    """The reference of the train study whose prompt shows the most similar text: findings, or for a report what there
+    is of indication and comparison.
 
     Cosine of TF-IDF vectors: words as ``\\w+`` without case, 1 + ln(tf), idf = ln((1 + N) / (1 + df)) + 1, length 1.
-    Ties go to the smaller study id. Findings that share no word with any of train get the constant row's sentence.
+    Ties go to the smaller study id. A text that shares no word with any of train gets the constant row's sentence.
     """
-    pool = sorted((s for s in train if s.sections.findings and s.sections.impression), key=lambda s: s.study_id)
+    pool = sorted((s for s in train if _shown(s, task) and task.target(s)), key=lambda s: s.study_id)
     if not pool:
-        raise DataError("baseline 'retrieval' needs a train study with findings and impression; none has both")
-    nearest = nearest_texts([s.sections.findings or "" for s in pool], [s.sections.findings or "" for s in test])
-    unlike = constant(train, test, seed)
+        asked = " or ".join(label.lower() for label, _ in task.shown)
+        raise DataError(f"baseline 'retrieval' needs a train study with {asked} and {task.section}; none has both")
+    nearest = nearest_texts([_shown(s, task) for s in pool], [_shown(s, task) for s in test])
+    unlike = constant(train, test, seed, task)
     return {
-        study.study_id: unlike[study.study_id] if i is None else pool[i].sections.impression or ""
+        study.study_id: unlike[study.study_id] if i is None else task.target(pool[i])
         for study, i in zip(test, nearest, strict=True)
     }
 
 
-def other_patient(train: Sequence[Study], test: Sequence[Study], seed: int) -> dict[str, str]:
-    """The radiologist's impression of another held-out patient, drawn with ``seed``.
+def other_patient(train: Sequence[Study], test: Sequence[Study], seed: int, task: Task) -> dict[str, str]:
+    """The radiologist's own text for another held-out patient, drawn with ``seed``.
 
     Patients are put into a random ring and everyone takes from the place one patient's worth of studies on, so each
-    impression is used once unless one patient has more than half of the studies or impressions are missing.
+    text is used once unless one patient has more than half of the studies or texts are missing.
     """
     patients = sorted({study.patient_id for study in test})
     rank = dict(zip(patients, np.random.default_rng(seed).permutation(len(patients)).tolist(), strict=True))
@@ -73,22 +76,24 @@ def other_patient(train: Sequence[Study], test: Sequence[Study], seed: int) -> d
     texts = {}
     for i, study in enumerate(ring):
         following = (ring[(i + step + k) % len(ring)] for k in range(len(ring)))
-        donor = next((d for d in following if d.patient_id != study.patient_id and d.sections.impression), None)
+        donor = next((d for d in following if d.patient_id != study.patient_id and task.target(d)), None)
         if donor is None:
             raise DataError(
-                "baseline 'other_patient' needs held-out impressions of at least two patients; "
+                f"baseline 'other_patient' needs held-out {task.section}s of at least two patients; "
                 "hold out more studies or leave it out of evaluate.baselines"
             )
-        texts[study.study_id] = donor.sections.impression or ""
+        texts[study.study_id] = task.target(donor)
     return {study.study_id: texts[study.study_id] for study in test}
 
 
-def copy_findings(train: Sequence[Study], test: Sequence[Study], seed: int) -> dict[str, str]:
-    """The findings themselves; the empty text when there are none."""
+def copy_findings(train: Sequence[Study], test: Sequence[Study], seed: int, task: Task) -> dict[str, str]:
+    """The findings themselves; the empty text when there are none. ConfigError where findings are what is written."""
+    if task.section == REPORT:
+        raise ConfigError("baseline 'copy_findings' repeats the findings, which a report is yet to say; leave it out")
     return {study.study_id: study.sections.findings or "" for study in test}
 
 
-Build = Callable[[Sequence[Study], Sequence[Study], int], dict[str, str]]
+Build = Callable[[Sequence[Study], Sequence[Study], int, Task], dict[str, str]]
 
 BASELINES: Mapping[str, Build] = {
     "constant": constant,
@@ -96,6 +101,11 @@ BASELINES: Mapping[str, Build] = {
     "other_patient": other_patient,
     "copy_findings": copy_findings,
 }
+
+
+def _shown(study: Study, task: Task) -> str:
+    """What a prompt shows of a study, without its labels; "" for a study that has nothing to show."""
+    return "\n".join(text for _, read in task.shown if (text := (read(study) or "").strip()))
 
 
 def commonest(texts: Sequence[str]) -> str | None:

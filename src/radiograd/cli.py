@@ -81,7 +81,7 @@ def data_check(source: str, overrides: Sequence[str]) -> None:
     from radiograd.data.check import check
 
     settings = _config_or_data(source, overrides)
-    findings = check(settings.data, settings.split_seed)
+    findings = check(settings.data, settings.split_seed, settings.task)
     for finding in findings:
         ids = f"  e.g. {', '.join(finding.ids)}" if finding.ids else ""
         click.echo(f"{finding.level:7} {finding.count:6}  {finding.message}{ids}")
@@ -166,10 +166,10 @@ SET = click.option(
 )
 MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Print every table, as Markdown.")
 
-_stage_command("sft", "Fine-tune on findings -> impression (prepares the data first when needed).")
+_stage_command("sft", "Fine-tune on what a task shows and asks for (prepares the data first when needed).")
 _stage_command("annotate", "Which reference reports are critical (criticality.source), and how far its sources agree.")
 _stage_command("select", "Which studies to align on: the hardest for the fine-tuned model, or a draw (select.by).")
-_stage_command("pairs", "Pairs of impressions, the better one first, for preference optimisation (align.type=dpo).")
+_stage_command("pairs", "Pairs of texts, the better one first, for preference optimisation (align.type=dpo).")
 _stage_command("align", "Policy optimisation from the fine-tuned model.")
 _stage_command("generate", "Impressions of the run's models for the held-out studies.", SET)
 _stage_command("evaluate", "Scores, intervals, trivial rows and paired differences, from files alone.", MARKDOWN, SET)

@@ -58,6 +58,7 @@ def add_commands(cli: click.Group) -> None:
     epilog="""\b
 Examples: radiograd score --metrics bleu4,rougeL --summary summary.json < pairs.jsonl > scores.jsonl
           radiograd score --from rexrank --all-conventions predictions.json
+          radiograd score --section report --metrics report_format,impression/label_f1_14 < reports.jsonl
           radiograd score --out scores.jsonl --resume pairs.jsonl"""
 )
 @click.argument("files", nargs=-1, type=PATH, metavar="[FILE ...]")
@@ -68,6 +69,14 @@ Examples: radiograd score --metrics bleu4,rougeL --summary summary.json < pairs.
 @click.option("--summary", "summary_path", type=FILE, help="Write means, intervals and signatures as one JSON object.")
 @click.option("--out", type=FILE, help="Write the lines here instead, with the parts that compare needs.")
 @click.option("--resume", is_flag=True, help="Go on with --out where a killed evaluation stopped.")
+@click.option(
+    "--section",
+    type=click.Choice(["impression", "findings", "report"]),
+    default="impression",
+    show_default=True,
+    help="What the texts are. report: findings and impression under headers; findings/NAME and impression/NAME then "
+    "measure one of them.",
+)
 @click.option("--parts", is_flag=True, help="Add to each line the numbers that corpus values are made from.")
 @click.option("--from", "source", default="lines", show_default=True, help="Format of FILE (radiograd convert --help).")
 @REFERENCE
@@ -84,6 +93,7 @@ def score(
     summary_path: Path | None,
     out: Path | None,
     resume: bool,
+    section: str,
     parts: bool,
     source: str,
     reference: str | None,
@@ -108,6 +118,7 @@ def score(
         raise UsageError("--markdown is for the table of --all-conventions")
     names = scoring.default_metrics() if metrics is None else _names(metrics)
     chosen = scoring.plan_all(names) if all_conventions else scoring.plan(names, convention)
+    chosen.section = section
     for note in chosen.notes:
         click.echo(f"note: {note}", err=True)
     given = _Source(files, source, reference, candidates)

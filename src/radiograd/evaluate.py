@@ -21,7 +21,7 @@ from radiograd import baselines
 from radiograd.config import RunConfig
 from radiograd.errors import RunError
 from radiograd.metrics import MEAN_PARTS, Array, Metric, beside, load_metric, mean_of, mean_score, prepare, start
-from radiograd.rewards import CombinedReward, build_reward, score_cases
+from radiograd.rewards import CombinedReward, reward_of, score_cases
 from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
 from radiograd.stats import bootstrap_counts, holm, interval, paired
 from radiograd.text.labels import RuleLabeler
@@ -29,7 +29,6 @@ from radiograd.types import POLICIES, Case, Score, Status, Study
 
 log = logging.getLogger(__name__)
 
-SECTION = "impression"
 REWARD = "reward"
 """Name under which the run's own combined reward stands among the metrics."""
 
@@ -59,13 +58,16 @@ def evaluate_run(run: Run, eval_set: str = "test") -> dict[str, Any]:
     folder = run.path / "eval" / eval_set
     remedy = f"radiograd generate {run.path}" + ("" if eval_set == "test" else f" --set {eval_set}")
     texts = read_predictions(folder / "predictions.jsonl", studies, remedy)
-    trivial = {name: baselines.build(name, pool, studies, run.config.seed) for name in run.config.evaluate.baselines}
+    trivial = {
+        name: baselines.build(name, pool, studies, run.config.seed, run.config.task)
+        for name in run.config.evaluate.baselines
+    }
     clash = texts.keys() & trivial.keys()
     if clash:
         raise RunError(f"{folder / 'predictions.jsonl'}: row {min(clash)!r} has the name of a baseline; rename the row")
     write_jsonl(folder / "baselines.jsonl", _text_rows(trivial))
     rows = in_table_order({**texts, **trivial}, run.config.evaluate.baselines)
-    write_jsonl(folder / "scores.jsonl", score_rows(rows, studies, metrics))
+    write_jsonl(folder / "scores.jsonl", score_rows(rows, studies, metrics, run.config.section))
     summary = summarise_run(run, eval_set)
     scored = REWARD in metrics
     log.info("%s: %d studies, %d rows, %d metrics", eval_set, len(studies), len(rows), len(metrics))
@@ -91,6 +93,7 @@ def summarise_run(run: Run, eval_set: str = "test") -> dict[str, Any]:
         resamples=run.config.evaluate.resamples,
         seed=run.config.seed,
         eval_set=eval_set,
+        section=run.config.section,
         pool=sum(1 for _ in read_jsonl(run.path / "data" / "pool.jsonl")),
     )
     write_json(folder / "summary.json", summary)
@@ -135,7 +138,7 @@ def load_metrics(config: RunConfig) -> dict[str, Metric]:
     there."""
     metrics: dict[str, Metric] = {name: load_metric(name) for name in config.evaluate.metrics}
     if config.reward is not None:
-        metrics[REWARD] = RewardMetric(build_reward(config.reward))
+        metrics[REWARD] = RewardMetric(reward_of(config))
     return metrics
 
 
@@ -144,15 +147,16 @@ def prepare_metrics(metrics: Mapping[str, Metric], run: Run, studies: Sequence[S
     references; for the reward, over train's.
     """
     start(metrics.values())
-    prepare((metric for name, metric in metrics.items() if name != REWARD), references(studies))
+    section = run.config.section
+    prepare((metric for name, metric in metrics.items() if name != REWARD), references(studies, section))
     reward = metrics.get(REWARD)
     if isinstance(reward, RewardMetric) and reward.counts_documents:
-        prepare([reward], references(read_studies(run.path / "data" / "train.jsonl")))
+        prepare([reward], references(read_studies(run.path / "data" / "train.jsonl"), section))
 
 
-def references(studies: Sequence[Study]) -> list[str]:
+def references(studies: Sequence[Study], section: str) -> list[str]:
     """The texts that predictions are held against, as far as there are any."""
-    return [text for study in studies if (text := study.sections.text(SECTION))]
+    return [text for study in studies if (text := study.sections.text(section))]
 
 
 def read_studies(path: Path) -> list[Study]:
@@ -203,11 +207,16 @@ def in_table_order(texts: Texts, trivial: Sequence[str]) -> dict[str, Mapping[st
     return {row: texts[row] for row in sorted(texts, key=lambda row: (rank.get(row, len(rank)), row))}
 
 
-def score_rows(texts: Texts, studies: Sequence[Study], metrics: Mapping[str, Metric]) -> list[dict[str, Any]]:
-    """The lines of scores.jsonl: one per row and study with scores, parts and, where unscored, the reason."""
+def score_rows(
+    texts: Texts, studies: Sequence[Study], metrics: Mapping[str, Metric], section: str = "impression"
+) -> list[dict[str, Any]]:
+    """The lines of scores.jsonl: one per row and study with scores, parts and, where unscored, the reason.
+
+    ``section``: what the texts are held against.
+    """
     lines = []
     for row, by_study in texts.items():
-        cases = [Case(study, by_study[study.study_id], SECTION) for study in studies]
+        cases = [Case(study, by_study[study.study_id], section) for study in studies]
         by_metric = {name: score_cases(f"metric {name!r}", metric.score, cases) for name, metric in metrics.items()}
         for i, study in enumerate(studies):
             scores = {name: column[i] for name, column in by_metric.items()}
@@ -242,6 +251,7 @@ def summarise(
     resamples: int,
     seed: int,
     eval_set: str = "test",
+    section: str = "impression",
     pool: int | None = None,
     level: float = 0.95,
 ) -> dict[str, Any]:
@@ -259,7 +269,7 @@ def summarise(
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     differences: list[dict[str, Any]] = []
     kinds = strata(studies)
-    for number, (stratum, members) in enumerate((kinds | by_finding(studies)).items()):
+    for number, (stratum, members) in enumerate((kinds | by_finding(studies, section)).items()):
         if not len(members):
             continue
         rng = np.random.default_rng([seed, number])
@@ -290,7 +300,7 @@ def summarise(
             _correct(differences[start:])
     return {
         "set": eval_set,
-        "section": SECTION,
+        "section": section,
         "counts": {
             "studies": len(studies),
             "patients": len({study.patient_id for study in studies}),
@@ -319,13 +329,13 @@ def strata(studies: Sequence[Study]) -> dict[str, NDArray[np.intp]]:
     }
 
 
-def by_finding(studies: Sequence[Study]) -> dict[str, NDArray[np.intp]]:
+def by_finding(studies: Sequence[Study], section: str = "impression") -> dict[str, NDArray[np.intp]]:
     """ "finding: NAME" -> places of the studies whose reference calls it present, by our rules; CheXpert's labels.
 
     Left out: findings with fewer than ``FEWEST`` such studies.
     """
     read = RuleLabeler("chexpert14")
-    found = read([study.sections.text(SECTION) or "" for study in studies])
+    found = read([study.sections.text(section) or "" for study in studies])
     places = {
         f"finding: {name}": np.array([i for i, one in enumerate(found) if one[name] is Status.PRESENT], dtype=np.intp)
         for name in read.labels.labels

@@ -1,20 +1,23 @@
-"""Greedy impressions for held-out studies, batched by length, resumable at every batch."""
+"""Greedy texts for held-out studies, batched by length, resumable at every batch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from radiograd import models
+from radiograd.config import RunConfig
 from radiograd.errors import RunError
 from radiograd.greedy import Writer, write_texts
 from radiograd.prompts import REDACTED, Prompter
 from radiograd.runs import Run, read_jsonl
-from radiograd.types import Study
+from radiograd.text.generated import cut
+from radiograd.types import REPORT, Study
 
 
 def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
-    """Write ``eval/<split>/predictions.jsonl``: the greedy impression of every study by each policy of the run.
+    """Write ``eval/<split>/predictions.jsonl``: the greedy text for every study by each policy of the run.
 
     RunError when the split holds no study.
     """
@@ -23,7 +26,7 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
         raise RunError(f"the {split} set of {run.path} holds no study; raise data.split.{split} or give more data")
     path = run.path / "eval" / split / "predictions.jsonl"
     tokenizer = models.load_tokenizer(run.config.model)
-    prompter = Prompter(tokenizer, run.config.model)
+    prompter = Prompter(tokenizer, run.config.model, run.config.task)
     prompts = {study.study_id: prompter.prompt(study) for study in studies}
     ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
     writers = [
@@ -39,11 +42,20 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
         )
         for row in run.config.policies
     ]
-    answers = write_texts(path, writers, tokenizer, run.config.generate, "impressions")
+    answers = write_texts(path, writers, tokenizer, run.config.generate, f"{run.config.section}s")
     return {
         "studies": len(studies),
         "rows": list(run.config.policies),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
         "truncated": sum(answer["truncated"] for answer in answers),
         "writes_redaction": sum(REDACTED in answer["text"] for answer in answers),
+        **_format_kept(answers, run.config),
     }
+
+
+def _format_kept(answers: Sequence[dict[str, Any]], config: RunConfig) -> dict[str, int]:
+    """Of whole reports, how many each policy wrote with both headers once and text under both."""
+    if config.section != REPORT:
+        return {}
+    whole = [answer["row"] for answer in answers if cut(answer["text"]).whole]
+    return {f"format_kept_{row}": whole.count(row) for row in config.policies}

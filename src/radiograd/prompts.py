@@ -1,21 +1,25 @@
 """Study -> what the model reads and what it should answer. One place, so training, sampling and evaluation agree.
 
-Pure text and message handling; the tokenizer is handed in and only called.
+What is shown is :mod:`radiograd.tasks`'s; how it is laid out is here. Pure text and message handling; the tokenizer is
+handed in and only called.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from radiograd.config import ModelConfig
 from radiograd.errors import ConfigError, DataError, ModelError
-from radiograd.types import Study
+from radiograd.tasks import TASKS, Given
+from radiograd.types import REPORT, Study
 
 Messages = list[dict[str, str]]
 REDACTED = "XXXX"
 """What the OpenI release writes where words were removed. Never a training target."""
+_MARK = re.compile(rf"[ \t]*{REDACTED}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,55 +29,87 @@ class Prompt:
     study_id: str
     content: Messages | str
     cut: bool
-    """Whether the findings were cut to fit ``max_prompt_tokens``."""
+    """Whether what is shown was cut to fit ``max_prompt_tokens``."""
 
 
-def alignable(studies: Sequence[Study], prompts: int) -> list[Study]:
-    """The studies a policy is aligned on: the others' references hold a redaction mark, which would be paid for.
+def alignable(studies: Sequence[Study], prompts: int, section: str) -> list[Study]:
+    """The studies a policy is aligned on by reward, with the references that it is held against.
 
-    DataError when there are fewer than the ``prompts`` of one rollout.
+    An impression that holds a redaction mark leaves its study out: the mark would be paid for. Whole reports keep
+    every study and lose the marks alone (:func:`unredacted`): leaving studies out would halve what is abnormal among
+    them (docs/data.md). DataError when there are fewer than the ``prompts`` of one rollout.
     """
-    kept = [study for study in studies if REDACTED not in (study.sections.impression or "")]
-    if len(kept) < prompts:
-        raise DataError(
-            f"alignment needs align.prompts={prompts} or more training studies whose impression holds no "
-            f"{REDACTED}; there are {len(kept)}. Lower align.prompts or give more data"
-        )
-    return kept
+    if section == REPORT:
+        cleaned = [unredacted(study) for study in studies]
+        return _enough([s for s in cleaned if s.sections.findings and s.sections.impression], prompts, section)
+    return _enough(_whole(studies, section), prompts, section)
+
+
+def imitable(studies: Sequence[Study], section: str) -> list[Study]:
+    """The studies whose reference can be the better side of a pair, which is learnt word by word: those without a
+    redaction mark. DataError when there is none."""
+    return _enough(_whole(studies, section), 1, section)
+
+
+def unredacted(study: Study) -> Study:
+    """``study`` with the redaction marks taken out of findings and impression; a mark alone becomes ""."""
+    sections = study.sections
+    findings, impression = (
+        None if text is None else _MARK.sub("", text).strip() for text in (sections.findings, sections.impression)
+    )
+    return replace(study, sections=replace(sections, findings=findings, impression=impression))
+
+
+def _whole(studies: Sequence[Study], section: str) -> list[Study]:
+    return [study for study in studies if REDACTED not in (study.sections.text(section) or "")]
+
+
+def _enough(kept: list[Study], prompts: int, section: str) -> list[Study]:
+    if len(kept) >= prompts:
+        return kept
+    asked = f"align.prompts={prompts} or more training studies" if prompts > 1 else "a training study"
+    raise DataError(
+        f"alignment needs {asked} whose {section} holds no {REDACTED}; there are {len(kept)}. "
+        "Lower align.prompts or give more data"
+    )
 
 
 class Prompter:
-    """Builds prompts and targets for one tokenizer. ``tokenizer`` is any transformers tokenizer with offsets.
+    """Builds prompts and targets of one ``task`` for one tokenizer: any transformers tokenizer with offsets.
 
     A chat template that refuses a system turn gets the instruction at the start of the user turn. Raises ConfigError
-    when ``max_prompt_tokens`` leaves no room for findings, ModelError when the chat template cannot be used.
+    when ``max_prompt_tokens`` leaves no room for what is shown, ModelError when the chat template cannot be used.
     """
 
-    def __init__(self, tokenizer: Any, config: ModelConfig) -> None:
+    def __init__(self, tokenizer: Any, config: ModelConfig, task: str) -> None:
         self.tokenizer = tokenizer
         self.config = config
+        self.task = TASKS[task]
         self.chat = bool(getattr(tokenizer, "chat_template", None))
         self.system_turn = self.chat and self._renders(system_turn=True)
         if self.chat and not self.system_turn and not self._renders(system_turn=False):
             raise ModelError(f"the chat template of {config.name} refuses a single user turn; give another model")
-        self._frame = len(self.ids(self._content("")))
-        if self._frame >= config.max_prompt_tokens:
+        frame = max(self._frame(((label, ""),)) for label, _ in self.task.shown)
+        if frame >= config.max_prompt_tokens:
             raise ConfigError(
-                f"model.max_prompt_tokens={config.max_prompt_tokens} leaves no room for findings: "
-                f"the instruction around them takes {self._frame} tokens"
+                f"model.max_prompt_tokens={config.max_prompt_tokens} leaves no room for "
+                f"{' and '.join(label.lower() for label, _ in self.task.shown)}: "
+                f"the instruction around them takes {frame} tokens"
             )
 
     def prompt(self, study: Study) -> Prompt:
-        """The prompt of a study; findings too long for ``max_prompt_tokens`` are cut at a token's end."""
-        findings = (study.sections.findings or "").strip()
-        encoded = self.tokenizer(findings, add_special_tokens=False, return_offsets_mapping=True)
-        offsets: Sequence[tuple[int, int]] = encoded["offset_mapping"]
-        kept = len(offsets)
-        content = self._content(findings)
-        while kept and len(self.ids(content)) > self.config.max_prompt_tokens:  # words may split otherwise in place
-            kept = min(kept - 1, self.config.max_prompt_tokens - self._frame)
-            content = self._content(findings[: offsets[kept - 1][1]] if kept else "")
-        return Prompt(study.study_id, content, kept < len(offsets))
+        """The prompt of a study; one too long for ``max_prompt_tokens`` loses the end of what is shown, at a token's
+        end: the last text first, with its label when nothing is left of it."""
+        given, cut = self.task.given(study), False
+        content = self._content(given)
+        while len(self.ids(content)) > self.config.max_prompt_tokens:
+            given, content = self._cut(given)
+            cut = True
+        return Prompt(study.study_id, content, cut)
+
+    def target(self, study: Study) -> str:
+        """What the model should answer."""
+        return self.task.target(study)
 
     def ids(self, content: Messages | str) -> list[int]:
         """Token ids of a prompt's content, generation header included."""
@@ -102,10 +138,31 @@ class Prompter:
         ]
         return [*labels, self.tokenizer.eos_token_id]
 
-    def _content(self, findings: str) -> Messages | str:
+    def _cut(self, given: Given) -> tuple[Given, Messages | str]:
+        """``given`` with its last text cut to fit, or without it where none of it fits and another stands before."""
+        room = self.config.max_prompt_tokens
+        *before, (label, text) = given
+        offsets: Sequence[tuple[int, int]] = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True
+        )["offset_mapping"]
+        kept = min(len(offsets) - 1, room - self._frame((*before, (label, ""))))
+        while kept > 0:
+            shorter = (*before, (label, text[: offsets[kept - 1][1]]))
+            content = self._content(shorter)
+            if len(self.ids(content)) <= room:  # words may split otherwise in place
+                return shorter, content
+            kept -= 1
+        shorter = tuple(before) or ((label, ""),)
+        return shorter, self._content(shorter)
+
+    def _frame(self, given: Given) -> int:
+        return len(self.ids(self._content(given)))
+
+    def _content(self, given: Given) -> Messages | str:
+        shown = "\n".join(f"{label}: {text}" for label, text in given)
         if not self.chat:
-            return f"{self.config.system_prompt}\n\nFindings: {findings}\n\nImpression:"
-        return _turns(self.config.system_prompt, findings, self.system_turn)
+            return f"{self.config.system_prompt}\n\n{shown}\n\n{self.task.asks}"
+        return _turns(self.config.system_prompt, shown, self.system_turn)
 
     def _renders(self, *, system_turn: bool) -> bool:
         from jinja2 import TemplateError
@@ -117,10 +174,10 @@ class Prompter:
         return True
 
 
-def _turns(instruction: str, findings: str, system_turn: bool) -> Messages:
+def _turns(instruction: str, shown: str, system_turn: bool) -> Messages:
     if not system_turn:
-        return [{"role": "user", "content": f"{instruction}\n\nFindings: {findings}"}]
-    return [{"role": "system", "content": instruction}, {"role": "user", "content": f"Findings: {findings}"}]
+        return [{"role": "user", "content": f"{instruction}\n\n{shown}"}]
+    return [{"role": "system", "content": instruction}, {"role": "user", "content": shown}]
 
 
 def _spans(text: str, mark: str) -> list[tuple[int, int]]:

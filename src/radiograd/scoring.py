@@ -32,7 +32,8 @@ from radiograd.metrics import Metric, beside, load_metric, start
 from radiograd.metrics.builtin import METRICS
 from radiograd.rewards import ScoringError, score_cases
 from radiograd.tally import Groups, Tally, estimates
-from radiograd.types import Case, Problem, Score, Sections, Study
+from radiograd.text.generated import cut
+from radiograd.types import REPORT, SECTION_NAMES, Case, Problem, Score, Sections, Study
 
 LIGHT = (
     *("bleu1", "bleu2", "bleu3", "bleu4", "rouge1", "rouge2", "rougeL", "length_ratio"),
@@ -73,6 +74,8 @@ class Plan:
 
     metrics: dict[Entry, Metric]
     notes: list[str] = field(default_factory=list)
+    section: str = "impression"
+    """What the texts are: one section, or "report" for whole reports, which are then cut by their headers."""
 
     @property
     def first_pass(self) -> list[Entry]:
@@ -223,10 +226,11 @@ class Work:
     entries: tuple[Entry, ...]
     prepared: Mapping[Entry, Metric]
     with_parts: bool
+    section: str = "impression"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Never fails over a single case: what a metric cannot score is unscored with the reason."""
-        cases = [_case(*case) for case in batch["cases"]]
+        cases = [_case(*case, section=self.section) for case in batch["cases"]]
         columns = {}
         for entry in self.entries:
             metric = self.prepared.get(entry) or _loaded(entry.metric, entry.convention)
@@ -245,9 +249,13 @@ class Work:
 
 def _of_a_line(why: str) -> str:
     """A metric's reason without the name of a section: a line has a reference, whatever that was taken from."""
-    return why.replace("the study has no impression", "the case has no reference").replace(
-        "the reference impression", "the reference"
-    )
+    for name in (*SECTION_NAMES, REPORT):
+        why = why.replace(f"the study has no {name}", "the case has no reference" + _CUT * (name == REPORT))
+        why = why.replace(f"the reference {name}", "the reference")
+    return why
+
+
+_CUT = " that can be cut into findings and impression"
 
 
 @lru_cache(maxsize=256)
@@ -255,8 +263,14 @@ def _loaded(name: str, convention: str) -> Metric:
     return load(name, convention)
 
 
-def _case(case_id: str, reference: str | None, candidate: str, findings: str | None) -> Case:
-    return Case(Study(case_id, case_id, "lines", Sections(findings, reference)), candidate)
+def _case(case_id: str, reference: str | None, candidate: str, findings: str | None, section: str) -> Case:
+    """Of a whole report the reference is findings and impression under plain headers, whatever else stood there."""
+    if section == REPORT:
+        found = cut(reference or "")
+        sections = Sections(found.findings, found.impression)
+    else:
+        sections = Sections(reference) if section == "findings" else Sections(findings, reference)
+    return Case(Study(case_id, case_id, "lines", sections), candidate, section)
 
 
 def _scores(entry: Entry, metric: Metric, cases: Sequence[Case]) -> list[Score]:
@@ -321,7 +335,9 @@ def score_stream(
     """
     totals = Totals({e.key: Tally(m.part_names) for e, m in chosen.metrics.items()} if tallied else None)
     keep_parts = with_parts or tallied
-    work = Work(tuple(chosen.metrics), {entry: chosen.metrics[entry] for entry in chosen.first_pass}, keep_parts)
+    work = Work(
+        tuple(chosen.metrics), {entry: chosen.metrics[entry] for entry in chosen.first_pass}, keep_parts, chosen.section
+    )
     waiting: list[list[Record]] = []
     before = iter(done)
 
@@ -420,6 +436,8 @@ def meta(chosen: Plan, references: References | None = None) -> dict[str, Any]:
             for entry, metric in chosen.metrics.items()
         }
     }
+    if chosen.section != "impression":
+        facts["section"] = chosen.section
     if references is not None:
         facts["references"] = {"n": len(references), "digest": references.digest}
     return facts

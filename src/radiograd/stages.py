@@ -165,7 +165,7 @@ def check_names(config: RunConfig) -> None:
     from radiograd.metrics import load_metric
     from radiograd.models import require_train_extra
     from radiograd.naming import resolve
-    from radiograd.rewards import build_reward
+    from radiograd.rewards import reward_of
 
     for name in (config.data.source, *(source.source for source in config.data.more)):
         resolve("reader", name, READERS)
@@ -174,7 +174,7 @@ def check_names(config: RunConfig) -> None:
     for name in config.evaluate.baselines:
         baselines.check(name)
     if config.reward is not None:
-        build_reward(config.reward)
+        reward_of(config)
     if isinstance(config.align, DPOConfig):
         _check_pairs_of(config)
     if isinstance(config.select, HardestConfig):
@@ -228,7 +228,7 @@ def needed_assets(config: RunConfig) -> list[str]:
 
 def _needs_encoder(config: RunConfig) -> bool:
     scored = set(config.select.metrics) if isinstance(config.select, HardestConfig) else set()
-    return not scored.union(config.evaluate.metrics).isdisjoint(_ENCODED)
+    return any(name.rpartition("/")[2] in _ENCODED for name in scored.union(config.evaluate.metrics))
 
 
 def check_model(config: RunConfig) -> None:
@@ -273,14 +273,14 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     from radiograd.prompts import Prompter
 
     prepared = _prepared(config)
-    prompter = Prompter(load_tokenizer(config.model), config.model)
+    prompter = Prompter(load_tokenizer(config.model), config.model, config.task)
     for_sft, left = fine_tuned_on(config, prepared.train), left_to_alignment(config, prepared.train)
     for_align = chosen_at_most(config, left)
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
 
     def trained(studies: Sequence[Study]) -> int:
-        return sum(prompt_tokens[s.study_id] + len(prompter.target_ids(s.sections.impression or "")) for s in studies)
+        return sum(prompt_tokens[s.study_id] + len(prompter.target_ids(prompter.target(s))) for s in studies)
 
     mean_prompt = sum(prompt_tokens[study.study_id] for study in left) / len(left)
     if isinstance(config.align, NoAlignConfig):
@@ -360,16 +360,17 @@ def _prepared(config: RunConfig) -> Prepared:
     from radiograd import baselines
     from radiograd.data.prepare import prepare
     from radiograd.exploration import chosen_at_most
-    from radiograd.prompts import alignable
+    from radiograd.prompts import alignable, imitable
 
     prepared = prepare(config)
     left = left_to_alignment(config, prepared.train)
-    if isinstance(config.align, (GRPOConfig, DPOConfig)):  # more fine-tuning learns around redaction marks
-        prompts = config.align.prompts if isinstance(config.align, GRPOConfig) else 1
-        alignable(left, prompts)
+    if isinstance(config.align, GRPOConfig):  # more fine-tuning learns around redaction marks
+        alignable(left, config.align.prompts, config.section)
+    elif isinstance(config.align, DPOConfig):
+        imitable(left, config.section)
     chosen_at_most(config, left)
     if "other_patient" in config.evaluate.baselines:
-        baselines.other_patient(prepared.pool, prepared.test, config.seed)
+        baselines.build("other_patient", prepared.pool, prepared.test, config.seed, config.task)
     return prepared
 
 

@@ -128,7 +128,7 @@ def test_candidates_follow_the_policys_distribution(tiny_model: Path, tmp_path: 
     found = sample_candidates(run, TRAIN[:2], 0, tmp_path / "candidates.jsonl")
     tokenizer = models.load_tokenizer(run.config.model)
     model = models.load_policy(run.config.model, merged=[tmp_path / "sft" / "adapter"])
-    prompter = Prompter(tokenizer, run.config.model)
+    prompter = Prompter(tokenizer, run.config.model, "findings_to_impression")
     for study in TRAIN[:2]:
         ids = prompter.ids(prompter.prompt(study).content)
         (greedy,) = sampling.decode(model, [ids], max_new_tokens=8, eos=[tokenizer.eos_token_id], pad=0)

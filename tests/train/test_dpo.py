@@ -90,7 +90,7 @@ def plain_logp(model: Any, prompt: list[int], completion: list[int]) -> float:
 
 
 def token_rows(run: Run, pairs: Sequence[Pair] | None = None) -> list[dict[str, Any]]:
-    prompter = Prompter(models.load_tokenizer(run.config.model), run.config.model)
+    prompter = Prompter(models.load_tokenizer(run.config.model), run.config.model, "findings_to_impression")
     rows, _ = encode(prompter, pairs or pairs_of(), {study.study_id: study for study in STUDIES})
     return rows
 
@@ -592,7 +592,7 @@ def test_a_batch_pads_prompts_on_the_left_and_completions_on_the_right() -> None
 
 def test_findings_too_long_for_the_prompt_are_cut_and_counted(sharp_model: Path, tmp_path: Path) -> None:
     config = ModelConfig(name=str(sharp_model), max_prompt_tokens=60)
-    prompter = Prompter(models.load_tokenizer(config), config)
+    prompter = Prompter(models.load_tokenizer(config), config, "findings_to_impression")
     long = Study("x", "", "pairs", Sections(findings="The lungs are clear. " * 40))
     rows, cut = encode(prompter, [Pair("x", "a", "b"), Pair("x", "a", "c", weight=3.0)], {"x": long})
     assert cut == 1  # the prompt is one, of two pairs

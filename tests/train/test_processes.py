@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
 from radiograd.runs import read_jsonl
-from radiograd.train import grpo
+from radiograd.train import capo, grpo
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,17 +41,21 @@ def _train(folder: Path, model: Path, processes: int, micro_batch: int, *setting
 
 
 @pytest.mark.parametrize(
-    ("beta", "reward"),
-    [("0.5", "share_of_e"), ("0.0", "the_same_for_half_the_studies")],  # the second: one process may have no live row
+    ("beta", "reward", "clip"),
+    [
+        ("0.5", "share_of_e", "critical"),
+        ("0.0", "the_same_for_half_the_studies", "constant"),  # one process may have no live row
+    ],
 )
 def test_two_processes_train_what_one_trains(
     sharp_model: Path,
     tmp_path: Path,
     beta: str,
     reward: str,
+    clip: str,
 ) -> None:
     for processes, micro_batch in ((1, 16), (2, 4)):
-        _train(tmp_path / str(processes), sharp_model, processes, micro_batch, beta, reward)
+        _train(tmp_path / str(processes), sharp_model, processes, micro_batch, beta, reward, clip)
     found = [
         (
             list(read_jsonl(tmp_path / str(processes) / "metrics.jsonl")),
@@ -62,7 +66,10 @@ def test_two_processes_train_what_one_trains(
     ]
     (one, weights, rollout), (two, others, split) = found
     assert len(one) == len(two) == 6
-    for name in ("loss", "grad_norm", "reward/total", "dead_groups", "kl"):
+    of_kinds = ["critical/share", *(f"{kind}/{name}" for kind in capo.KINDS for name in ("clip_share", "ratio_max"))]
+    of_kinds += [*(f"{kind}/{name}" for kind in capo.KINDS for name in ("reward", "kl")), "kl_completion"]
+    assert {name in row for row in one for name in ("critical/share", "normal/share")} == {True, False}
+    for name in ("loss", "grad_norm", "reward/total", "dead_groups", "kl", *of_kinds):
         for here, there in zip(two, one, strict=True):
             assert (name in here) == (name in there)
             assert here.get(name, 0.0) == pytest.approx(there.get(name, 0.0), abs=1e-4, rel=1e-4), name

@@ -46,7 +46,7 @@ def _losses(run: Run) -> list[float]:
 def _negative_log_likelihoods(run: Run, studies: list[Study]) -> tuple[list[list[float]], list[list[int]]]:
     """Of the untrained model, per study the impression's tokens without redaction marks; and the order of the rows."""
     config = run.config
-    prompter = Prompter(models.load_tokenizer(config.model), config.model)
+    prompter = Prompter(models.load_tokenizer(config.model), config.model, "findings_to_impression")
     model = models.load_policy(config.model)
     rows, _ = encode(prompter, studies)
     values = []
@@ -117,7 +117,7 @@ def test_the_trained_adapter_is_kept_and_the_checkpoints_are_not(trained: tuple[
 
 def test_the_facts_say_what_was_trained_on(trained: tuple[Run, dict]) -> None:
     run, facts = trained
-    prompter = Prompter(models.load_tokenizer(run.config.model), run.config.model)
+    prompter = Prompter(models.load_tokenizer(run.config.model), run.config.model, "findings_to_impression")
     tokens = sum(len(row["input_ids"]) for row in encode(prompter, STUDIES)[0])
     assert facts.pop("peak_gib") > 0
     assert facts == {

@@ -111,7 +111,7 @@ def rollout(shape: Shape, config: ModelConfig | None = None) -> dict[str, Any]:
     model, twin = models.load_policy(config), models.load_policy(config)
     twin.set_attn_implementation("sdpa")  # what transformers would choose
     tokenizer = models.load_tokenizer(config)
-    prompter = Prompter(tokenizer, config)
+    prompter = Prompter(tokenizer, config, "findings_to_impression")
     prompts = [prompter.ids(prompter.prompt(study).content) for study in _studies(shape.prompts)]
     generator = torch.Generator().manual_seed(shape.seed)
     ends = torch.randperm(model.config.vocab_size, generator=generator)[: model.config.vocab_size // 16].tolist()
@@ -180,7 +180,7 @@ def step(shape: Shape, config: ModelConfig | None = None, rollouts: int = 2) -> 
         "seed": shape.seed,
     }
     run_config = RunConfig.model_validate(values)
-    studies = alignable(_studies(max(64, shape.prompts * (rollouts + 1))), shape.prompts)
+    studies = alignable(_studies(max(64, shape.prompts * (rollouts + 1))), shape.prompts, "impression")
     measured: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, side in (("ours", seconds_of_ours), ("peer", seconds_of_stock)):
@@ -216,7 +216,7 @@ def _batch(model: Any, config: ModelConfig, studies: Sequence[Study], shape: Sha
     import torch
 
     tokenizer = models.load_tokenizer(config)
-    prompter = Prompter(tokenizer, config)
+    prompter = Prompter(tokenizer, config, "findings_to_impression")
     prompts = [prompter.ids(prompter.prompt(study).content) for study in studies[: shape.prompts]]
     texts = [study.sections.impression or "" for study in studies[shape.prompts :]]
     completions = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]

@@ -13,6 +13,7 @@ from radiograd.data import DUPLICATE_ID, Loaded, load
 from radiograd.data.prepare import has_letter, is_usable
 from radiograd.data.splits import given, leaks, study_groups
 from radiograd.errors import DataError
+from radiograd.tasks import TASKS
 from radiograd.types import Study
 
 Level = Literal["error", "warning", "info"]
@@ -35,12 +36,12 @@ class Finding:
     ids: tuple[str, ...]
 
 
-def check(data: DataConfig, seed: int) -> list[Finding]:
+def check(data: DataConfig, seed: int, task: str = "findings_to_impression") -> list[Finding]:
     """Read ``data`` and :func:`examine` it. Raises what :func:`radiograd.data.load` raises."""
-    return examine(load(data), data.split, seed)
+    return examine(load(data), data.split, seed, task)
 
 
-def examine(loaded: Loaded, split: SplitConfig, seed: int) -> list[Finding]:
+def examine(loaded: Loaded, split: SplitConfig, seed: int, task: str = "findings_to_impression") -> list[Finding]:
     """What there is to say, errors first. error: a run would fail or its test would be wrong; warning: look at it."""
     studies = loaded.studies
     usable = [study for study in studies if is_usable(study)]
@@ -52,6 +53,7 @@ def examine(loaded: Loaded, split: SplitConfig, seed: int) -> list[Finding]:
         *_section_findings(studies),
         *_encoding_findings(studies),
         *_duplicate_findings(usable, split, seed),
+        _bare_prompts(usable, task),
     ]
     if len(usable) < 3:
         message = "studies have both findings and impression; train, val and test need at least one each"
@@ -135,6 +137,16 @@ def _given_split_findings(usable: Sequence[Study], split: SplitConfig, seed: int
             f"val and test studies have near-duplicate findings ({split.near_duplicate:g}) in another split",
         ),
     ]
+
+
+def _bare_prompts(usable: Sequence[Study], task: str) -> Finding | None:
+    """Usable studies whose prompt would hold nothing but the instruction."""
+    shown = TASKS[task].shown
+    bare = [s.study_id for s in usable if not any(has_letter(read(s)) for _, read in shown)]
+    labels = " nor ".join(label.lower() for label, _ in shown)
+    return _finding(
+        "warning", bare, f"studies have no {labels}: there is nothing to write their {TASKS[task].section} from"
+    )
 
 
 def _finding(level: Level, ids: Iterable[str], message: str) -> Finding | None:

@@ -13,7 +13,7 @@ from radiograd.config import RunConfig
 from radiograd.data import load
 from radiograd.data.prepare import divide_loaded, has_letter, is_usable, normal_share, redacted_share
 from radiograd.errors import DataError
-from radiograd.types import SECTION_NAMES, Study
+from radiograd.types import REPORT, SECTION_NAMES, Study
 
 TEMPLATES = 20
 """How many of the commonest impressions the template share counts."""
@@ -56,8 +56,11 @@ def describe(studies: Sequence[Study]) -> dict[str, Any]:
         "studies": len(studies),
         "patients": len({s.patient_id for s in studies}),
         "usable": len(pairs),
-        "sections": {name: _section(studies, name) for name in SECTION_NAMES},
+        "sections": {name: _section(studies, name) for name in (*SECTION_NAMES, REPORT)},
         "with_indication": sum(has_letter(s.indication) for s in studies),
+        "without_indication_and_comparison": sum(
+            not (has_letter(s.indication) or has_letter(s.sections.comparison)) for s in studies
+        ),
         "with_prior": sum(has_letter(s.prior) for s in studies),
         "distinct_impressions": len({normalised(text) for text in impressions}),
         "template_share": _share(sum(n for _, n in commonest), len(impressions)),
@@ -78,7 +81,8 @@ def render(facts: Mapping[str, Any]) -> str:
     lines = [
         f"studies                {facts['studies']:>8,}   patients {facts['patients']:,}",
         f"with both sections     {facts['usable']:>8,}   findings and impression",
-        f"with indication        {facts['with_indication']:>8,}   with a prior report {facts['with_prior']:,}",
+        f"with indication        {facts['with_indication']:>8,}   with a prior report {facts['with_prior']:,}; "
+        f"neither indication nor comparison {facts['without_indication_and_comparison']:,}",
         f"images                 {facts['images']:>8,}   in {facts['studies_with_images']:,} studies",
         "",
         "section       with text    empty   absent   words: median    5 %   95 %      max",

@@ -37,7 +37,8 @@ class Prepared:
 def prepare(config: RunConfig) -> Prepared:
     """Read ``config.data``, keep what can be learnt from, split all of it, then apply the limits.
 
-    A study is usable when its findings and its impression both hold a letter. The split is drawn before the limits,
+    A study is usable, for either task, when its findings and its impression both hold a letter: one is shown and the
+    other written, or both are written. The split is drawn before the limits,
     so a quick run tests on studies that the full run does not train on. Sites are told apart after the split: a run
     that trains on one is tested on the same studies as a run that trains on another. Raises what
     :func:`radiograd.data.load` raises, and DataError when fewer than two studies are usable or a split that was asked
@@ -66,10 +67,12 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
         kept[name] = [replace(s, split=name) for s in studies if s.study_id in ids]
     pool = [replace(s, split="train") for s in everything["train"]]
     counts = {
-        **_counts(loaded, usable),
+        **_counts(loaded, usable, config.section),
         **_group_counts(usable, groups, split, assignment, seed),
         **({"sites": site_counts(usable, assignment)} if sites else {}),
-        "splits": {name: _split_counts(everything[name], kept[name], usable, groups) for name in SPLITS},
+        "splits": {
+            name: _split_counts(everything[name], kept[name], usable, groups, config.section) for name in SPLITS
+        },
     }
     log.info(
         "%d of %d studies usable; train %d, val %d, test %d",
@@ -133,7 +136,7 @@ def redacted_share(texts: Sequence[str]) -> float | None:
     return sum("XXXX" in text for text in texts) / len(texts) if texts else None
 
 
-def _counts(loaded: Loaded, usable: Sequence[Study]) -> dict[str, Any]:
+def _counts(loaded: Loaded, usable: Sequence[Study], section: str) -> dict[str, Any]:
     return {
         "read": len(loaded.studies),
         "problems": len(loaded.problems),
@@ -142,8 +145,13 @@ def _counts(loaded: Loaded, usable: Sequence[Study]) -> dict[str, Any]:
         "usable": len(usable),
         "patients": len({s.patient_id for s in usable}),
         "normal_share": normal_share(usable),
-        "redacted_impression_share": redacted_share([s.sections.impression or "" for s in usable]),
+        **_redacted(usable, section),
     }
+
+
+def _redacted(studies: Sequence[Study], section: str) -> dict[str, float | None]:
+    """Share of the texts to be written that hold the de-identification mark, under a name that says which."""
+    return {f"redacted_{section}_share": redacted_share([s.sections.text(section) or "" for s in studies])}
 
 
 def _group_counts(
@@ -165,7 +173,7 @@ def _group_counts(
 
 
 def _split_counts(
-    everything: Sequence[Study], kept: Sequence[Study], usable: Sequence[Study], groups: Sequence[int]
+    everything: Sequence[Study], kept: Sequence[Study], usable: Sequence[Study], groups: Sequence[int], section: str
 ) -> dict[str, Any]:
     ids = {study.study_id for study in everything}
     sizes = Counter(group for study, group in zip(usable, groups, strict=True) if study.study_id in ids)
@@ -177,7 +185,7 @@ def _split_counts(
         "largest_group": max(sizes.values(), default=0),
         "normal_share": normal_share(everything),
         "normal_share_used": normal_share(kept),
-        "redacted_impression_share": redacted_share([s.sections.impression or "" for s in kept]),
+        **_redacted(kept, section),
     }
 
 

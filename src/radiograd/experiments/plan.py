@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from radiograd.config import (
+    JUDGES_OF_IMPRESSIONS,
     SHIPPED_CONFIGS,
     Positive,
     RunConfig,
@@ -217,6 +218,7 @@ def load_plan(path: Path | str, overrides: Sequence[str] = ()) -> Plan:
     for planned in runs:
         _check_rows(planned, str(where))
         _check_strata(planned, experiment.strata, str(where))
+        _check_judges(planned, experiment.judges, str(where))
     return Plan(experiment, tuple(overrides), tuple(of_runs), tuple(runs))
 
 
@@ -293,6 +295,15 @@ def _check_strata(planned: Planned, kinds: Sequence[str], where: str) -> None:
         if kind.startswith(SITE) and site not in names:
             known = did_you_mean(site, names) if names else " There is only one site."
             raise ConfigError(f"{where}: strata: cell {planned.cell.name!r} has no site {site!r}.{known}")
+
+
+def _check_judges(planned: Planned, judges: Sequence[JudgeConfig], where: str) -> None:
+    for judge in judges:
+        if planned.config.section == "report" and judge.judge in JUDGES_OF_IMPRESSIONS:
+            raise ConfigError(
+                f"{where}: judges: {judge.name} is asked about impressions, and cell {planned.cell.name!r} writes "
+                "whole reports; take judge: rules"
+            )
 
 
 def _check_rows(planned: Planned, where: str) -> None:

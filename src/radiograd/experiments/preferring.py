@@ -1,4 +1,4 @@
-"""What a judge prefers on held-out studies: for each pair in ``compare``, both systems' impressions, in both orders.
+"""What a judge prefers on held-out studies: for each pair in ``compare``, both systems' texts, in both orders.
 
 Answers are appended to ``preferences/<judge>/<run>.<system>--<run>.<system>.jsonl`` as they come and kept; an answer
 counts for the very two texts that it was about. Reading them back needs no judge.
@@ -19,7 +19,7 @@ from typing import Any
 from radiograd.errors import JudgeError, RunError
 from radiograd.experiments.plan import JudgeConfig, Plan, Planned
 from radiograd.judges.builtin import load_judge
-from radiograd.judges.protocol import Duel, Judge
+from radiograd.judges.protocol import Judge, duel_of
 from radiograd.runs import append_jsonl, read_json, read_jsonl, write_jsonl
 from radiograd.types import Study
 
@@ -74,7 +74,7 @@ def ask_judges(plan: Plan, judge: JudgeConfig, root: Path, ready: Callable[[Plan
             if credentialed not in loaded:
                 loaded[credentialed] = load_judge(judge.judge, judge.options, credentialed=credentialed)
             write_jsonl(path, list(kept.values()))
-            _ask(loaded[credentialed], judge, todo, texts, path, len(studies))
+            _ask(loaded[credentialed], judge, todo, texts, path, len(studies), a.planned.config.section)
 
 
 def _ask(
@@ -84,21 +84,12 @@ def _ask(
     texts: Mapping[str, tuple[str, str]],
     path: Path,
     total: int,
+    section: str,
 ) -> None:
     whys: Counter[str] = Counter()
     for first in range(0, len(studies), AT_ONCE):
         some = studies[first : first + AT_ONCE]
-        found = asked.prefer(
-            [
-                Duel(
-                    study.study_id,
-                    study.sections.findings or "",
-                    *texts[study.study_id],
-                    study.sections.impression if judge.sees_reference else None,
-                )
-                for study in some
-            ]
-        )
+        found = asked.prefer([duel_of(study, *texts[study.study_id], section, judge.sees_reference) for study in some])
         append_jsonl(
             path,
             [
@@ -124,7 +115,7 @@ def _ask(
 
 
 def read_sides(root: Path, a: Side, b: Side) -> tuple[list[Study], dict[str, tuple[str, str]]]:
-    """The held-out studies, and study id -> the two impressions. RunError when the runs were tested on others."""
+    """The held-out studies, and study id -> the two texts. RunError when the runs were tested on others."""
     studies, other = (_studies(root / side.planned.name) for side in (a, b))
     if studies.keys() != other.keys():
         raise RunError(f"{a.planned.name} and {b.planned.name} were not tested on the same studies")

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
+from radiograd.types import Study
+
 Winner = Literal["a", "b", "tie"]
 CRITERIA: Final = ("accuracy", "relevance", "clarity")
 """What an impression is judged by (RGRO, section on preference construction)."""
@@ -17,13 +19,21 @@ CRITERIA: Final = ("accuracy", "relevance", "clarity")
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two candidate impressions of the same findings. ``reference`` None keeps the radiologist's own from the judge."""
+    """Two candidate impressions of the same findings, or two reports. ``reference`` None keeps the radiologist's own
+    from the judge."""
 
     study_id: str
     findings: str
     a: str
     b: str
     reference: str | None = None
+
+
+def duel_of(study: Study, a: str, b: str, section: str, sees_reference: bool) -> Duel:
+    """Two texts written for ``study``. Whole reports are held against the radiologist's findings too: these stand for
+    what is to be seen. ``section`` names the reference that is shown if ``sees_reference``."""
+    reference = study.sections.text(section) if sees_reference else None
+    return Duel(study.study_id, study.sections.findings or "", a, b, reference)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from radiograd.errors import ConfigError
+from radiograd.errors import ConfigError, did_you_mean
 from radiograd.metrics.builtin import METRICS
 from radiograd.naming import resolve
 from radiograd.types import Case, Score
@@ -53,8 +53,18 @@ class Metric(Protocol):
 def load_metric(name: str) -> Metric:
     """The built-in metric of that name, or the user's own ``package.module:attr`` (called when it is a class).
 
-    Raises ConfigError when there is no such thing or when it lacks a part of :class:`Metric`.
+    ``findings/NAME`` and ``impression/NAME`` are that metric over one section of whole reports. Raises ConfigError when
+    there is no such thing or when it lacks a part of :class:`Metric`.
     """
+    section, slash, inner = name.partition("/")
+    if slash:
+        from radiograd.metrics.of_section import SECTIONS, OfSection
+
+        if section not in SECTIONS:
+            raise ConfigError(
+                f"metric {name!r}: before the / stands findings or impression.{did_you_mean(section, SECTIONS)}"
+            )
+        return OfSection(section, load_metric(inner))
     target = resolve("metric", name, METRICS)
     metric: Metric = target() if isinstance(target, type) else target
     lacking = [part for part in METRIC_ATTRIBUTES if not hasattr(metric, part)]

@@ -33,6 +33,7 @@ RULES = {
     "laterality": "radiograd.metrics.statements:Laterality",
     "severity": "radiograd.metrics.statements:Severity",
     "negation": "radiograd.metrics.statements:Negation",
+    "report_format": "radiograd.metrics.report_format:ReportFormat",
     "hallucinated_prior": "radiograd.metrics.statements:HallucinatedPrior",
 }
 """Computed by rules and counting alone: no weights, no other program."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from radiograd.metrics import MEAN_PARTS, Array, mean_of, mean_score, no_reference
 from radiograd.text.graph import Level, facts
 from radiograd.text.lexicon import fingerprint
 from radiograd.types import Case, Score
+
+REMEMBERED = 4096
+"""Texts whose facts are kept: a reference is read once, not with every candidate."""
 
 
 class _Factgraph:
@@ -33,7 +37,7 @@ class _Factgraph:
         unscored = no_reference(case)
         if unscored is not None:
             return unscored
-        theirs, ours = facts(case.reference or "", self.level), facts(case.candidate, self.level)
+        theirs, ours = facts_of(case.reference or "", self.level), facts_of(case.candidate, self.level)
         both = len(theirs) + len(ours)
         return mean_score(2 * len(theirs & ours) / both if theirs and ours else 0.0)
 
@@ -54,3 +58,9 @@ class Complete(_Factgraph):
     """One fact per relation: entity, status, relation, target."""
 
     name, level = "factgraph_complete", "complete"
+
+
+@lru_cache(maxsize=REMEMBERED)
+def facts_of(text: str, level: Level) -> frozenset[tuple[str | bool, ...]]:
+    """What a text states, as :func:`radiograd.text.graph.facts` reads it."""
+    return facts(text, level)

@@ -27,7 +27,7 @@ from radiograd.metrics.bertscore import DistilRobertaBertScore
 from radiograd.metrics.bleu import Bleu
 from radiograd.metrics.external import before_asking
 from radiograd.metrics.radgraph import kept_graphs
-from radiograd.types import Case, Score
+from radiograd.types import REPORT, Case, Score
 
 INPUTS = ("radgraph", "bertscore", "semb", "bleu2")
 
@@ -271,8 +271,10 @@ def single_spaced(case: Case) -> Case:
     reference = case.reference
     if reference is None or "  " not in reference:
         return replace(case, candidate=candidate)
-    changed: dict[str, Any] = {case.section: re.sub(" +", " ", reference)}
-    sections = replace(case.study.sections, **changed)
+    sections = case.study.sections
+    names = ("findings", "impression") if case.section == REPORT else (case.section,)
+    changed: dict[str, Any] = {name: re.sub(" +", " ", sections.text(name) or "") for name in names}
+    sections = replace(sections, **changed)
     return replace(case, candidate=candidate, study=replace(case.study, sections=sections))
 
 

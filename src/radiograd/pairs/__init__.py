@@ -1,4 +1,6 @@
-"""Pairs of impressions for preference optimisation: sample, judge, pair up, mix with what radiologists preferred.
+"""Pairs for preference optimisation: sample, judge, pair up, mix with what radiologists preferred.
+
+Of impressions, or of whole reports.
 
 Writes ``pairs.jsonl``, whole, and beside it ``pairs/round_0000/``: the candidates, the judge's answers, the rows of
 imported files that could not be used, and ``made.json``. A killed program goes on with what stands there.
@@ -50,8 +52,10 @@ def make_pairs(run: Run, number: int = 0) -> dict[str, Any]:
     sampled = sample_candidates(run, studies, number, folder / "candidates.jsonl")
     # only now: a judge that is a model would lie in memory beside the policy
     judge = load_judge_of(config) if studies and dpo.rejected_source == "judge_loser" else None
-    judged = judge_candidates(judge, studies, sampled, dpo, folder / "preferences.jsonl") if judge else {}
-    made = pair_up(studies, sampled, judged, dpo, config.seed, number)
+    judged = (
+        judge_candidates(judge, studies, sampled, dpo, folder / "preferences.jsonl", config.section) if judge else {}
+    )
+    made = pair_up(studies, sampled, judged, dpo, config.seed, number, config.section)
     pairs, dropped = merge(imported.pairs, made.pairs)
     facts = {
         **_facts(sampled, judged, imported),

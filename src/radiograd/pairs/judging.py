@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from radiograd.config import DPOConfig
 from radiograd.errors import JudgeError
-from radiograd.judges.protocol import Duel, Judge, Preference
+from radiograd.judges.protocol import Duel, Judge, Preference, duel_of
 from radiograd.pairs.pairing import JudgedStudy, alone, contestants, points
 from radiograd.pairs.sampling import Candidates
 from radiograd.runs import append_jsonl, is_terminal, read_jsonl, write_jsonl
@@ -25,27 +25,33 @@ NAMED: Final = 3
 
 
 def judge_candidates(
-    judge: Judge, studies: Sequence[Study], sampled: Mapping[str, Candidates], dpo: DPOConfig, path: Path
+    judge: Judge,
+    studies: Sequence[Study],
+    sampled: Mapping[str, Candidates],
+    dpo: DPOConfig,
+    path: Path,
+    section: str = "impression",
 ) -> dict[str, JudgedStudy]:
     """Study id -> what the judge said, for every study with two different candidates.
 
     Answers are appended to ``path`` as they come and kept when the program is killed; unscored ones are asked again.
-    Raises JudgeError as soon as more than ``align.max_unscored`` of the studies cannot be scored any more.
+    ``section``: what the candidates are. Raises JudgeError as soon as more than ``align.max_unscored`` of the studies
+    cannot be scored any more.
     """
     from tqdm import tqdm
 
     asked = {s.study_id: s for s in studies if len(contestants(sampled[s.study_id].texts)) > 1}
-    keys = {study_id: _key(judge, study, sampled[study_id], dpo) for study_id, study in asked.items()}
+    keys = {study_id: _key(judge, study, sampled[study_id], dpo, section) for study_id, study in asked.items()}
     rows = _kept(path, keys)
     write_jsonl(path, list(rows.values()))
     todo = [study_id for study_id in asked if study_id not in rows]
     for first in tqdm(range(0, len(todo), AT_ONCE), desc="judge", disable=not is_terminal(), unit="batch"):
         batch = todo[first : first + AT_ONCE]
-        duels = [duel for study_id in batch for duel in _duels(asked[study_id], sampled[study_id], dpo)]
+        duels = [duel for study_id in batch for duel in _duels(asked[study_id], sampled[study_id], dpo, section)]
         answers = iter(judge.prefer([duel for _, _, duel in duels]))
         found = []
         for study_id in batch:
-            of = [(a, b, next(answers)) for a, b, _ in _duels(asked[study_id], sampled[study_id], dpo)]
+            of = [(a, b, next(answers)) for a, b, _ in _duels(asked[study_id], sampled[study_id], dpo, section)]
             found.append({"study_id": study_id, "of": keys[study_id], "duels": [_row(*one) for one in of]})
         append_jsonl(path, found)
         rows |= dict(zip(batch, found, strict=True))
@@ -56,11 +62,10 @@ def judge_candidates(
     }
 
 
-def _duels(study: Study, candidates: Candidates, dpo: DPOConfig) -> list[tuple[int, int, Duel]]:
-    reference = study.sections.impression if dpo.judge_sees_reference else None
-    findings = study.sections.findings or ""
+def _duels(study: Study, candidates: Candidates, dpo: DPOConfig, section: str) -> list[tuple[int, int, Duel]]:
+    texts = candidates.texts
     return [
-        (a, b, Duel(study.study_id, findings, candidates.texts[a], candidates.texts[b], reference))
+        (a, b, duel_of(study, texts[a], texts[b], section, dpo.judge_sees_reference))
         for a, b in combinations(contestants(candidates.texts), 2)
     ]
 
@@ -110,9 +115,9 @@ def _refuse_unscored(rows: Sequence[Mapping[str, Any]], of: int, share: float) -
         )
 
 
-def _key(judge: Judge, study: Study, candidates: Candidates, dpo: DPOConfig) -> str:
+def _key(judge: Judge, study: Study, candidates: Candidates, dpo: DPOConfig, section: str) -> str:
     """Changes with whatever an answer depends on: the judge, the texts and what it is shown."""
-    reference = study.sections.impression if dpo.judge_sees_reference else None
+    reference = study.sections.text(section) if dpo.judge_sees_reference else None
     seen = [judge.signature, study.sections.findings, reference, list(candidates.texts)]
     return hashlib.sha256(json.dumps(seen, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()[:16]
 

@@ -75,16 +75,18 @@ def pair_up(
     dpo: DPOConfig,
     seed: int,
     number: int,
+    section: str = "impression",
 ) -> Made:
-    """The pairs of every study under ``chosen_source`` and ``rejected_source``.
+    """The pairs of every study under ``chosen_source`` and ``rejected_source``; ``section`` is what was written.
 
-    A candidate with the words of the chosen impression, or of the reference, is never a rejected one.
+    A candidate with the words of the chosen text, or of the reference, is never a rejected one.
     """
     pairs: list[Pair] = []
     without: Counter[str] = Counter()
     for study in studies:
         texts = sampled[study.study_id].texts
-        found = _rejected(study, texts, judged.get(study.study_id), dpo, seed, number)
+        reference = (study.sections.text(section) or "").strip()
+        found = _rejected(study, reference, texts, judged.get(study.study_id), dpo, seed, number)
         if isinstance(found, str):
             without[found] += 1
             continue
@@ -105,13 +107,18 @@ def pair_up(
 
 
 def _rejected(
-    study: Study, texts: Sequence[str], judged: JudgedStudy | None, dpo: DPOConfig, seed: int, number: int
+    study: Study,
+    reference: str,
+    texts: Sequence[str],
+    judged: JudgedStudy | None,
+    dpo: DPOConfig,
+    seed: int,
+    number: int,
 ) -> tuple[str, list[int], dict[str, Any]] | str:
     """What is chosen, which places are rejected and who said so; or why there is no pair."""
-    reference = (study.sections.impression or "").strip()
     places = contestants(texts)
     if dpo.rejected_source == "judge_loser":
-        return _judged(study, texts, places, judged, dpo)
+        return _judged(reference, texts, places, judged, dpo)
     others = [place for place in places if normalised(texts[place]) != normalised(reference)]
     if not others:
         return "every candidate has the words of the reference or none"
@@ -122,9 +129,8 @@ def _rejected(
 
 
 def _judged(
-    study: Study, texts: Sequence[str], places: Sequence[int], judged: JudgedStudy | None, dpo: DPOConfig
+    reference: str, texts: Sequence[str], places: Sequence[int], judged: JudgedStudy | None, dpo: DPOConfig
 ) -> tuple[str, list[int], dict[str, Any]] | str:
-    reference = (study.sections.impression or "").strip()
     if len(places) < 2:
         return "fewer than two different candidates"
     if judged is None or judged.why is not None:

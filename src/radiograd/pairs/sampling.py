@@ -11,7 +11,7 @@ from typing import Any
 from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.decoding import decode, end_tokens, plan_batches
-from radiograd.prompts import Prompter, alignable
+from radiograd.prompts import Prompter, imitable
 from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
 from radiograd.types import Study
 
@@ -34,7 +34,7 @@ def draw_studies(studies: Sequence[Study], config: RunConfig, number: int) -> li
     wanted = config.dpo.prompts
     if wanted == 0:
         return []
-    usable = alignable(studies, 1)
+    usable = imitable(studies, config.section)
     if wanted is None or wanted >= len(usable):
         return usable
 
@@ -53,7 +53,7 @@ def sample_candidates(run: Run, studies: Sequence[Study], number: int, path: Pat
     """
     config, dpo = run.config, run.config.dpo
     tokenizer = models.load_tokenizer(config.model)
-    prompter = Prompter(tokenizer, config.model)
+    prompter = Prompter(tokenizer, config.model, config.task)
     prompts = {study.study_id: prompter.prompt(study) for study in studies}
     ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
     size = max(1, config.generate.batch_size // dpo.candidates)

@@ -37,8 +37,9 @@ from radiograd.report.results import (
     stratum_tables,
 )
 from radiograd.report.systems import systems_panel
-from radiograd.report.wording import METRIC_LABELS, ROW_PHRASES, moment
+from radiograd.report.wording import METRIC_LABELS, ROW_PHRASES, listed, moment
 from radiograd.runs import Run, stages_of, write_text
+from radiograd.tasks import TASKS
 from radiograd.text.explain import visible
 
 MAIN_METRIC = "rougeL"
@@ -66,7 +67,11 @@ def report_run(run: Run) -> dict[str, Any]:
 def build_page(inputs: Inputs) -> dict[str, Any]:
     """The values the template lays out."""
     run, evaluation = inputs.run, inputs.evaluation
-    rows = row_order(evaluation["rows"], run.config.evaluate.baselines, pool(evaluation)) if evaluation else []
+    rows = (
+        row_order(evaluation["rows"], run.config.evaluate.baselines, pool(evaluation), run.config.section)
+        if evaluation
+        else []
+    )
     models = [row for row in rows if row["model"]]
     metrics = metric_order(evaluation["rows"]) if evaluation else []
     main = MAIN_METRIC if MAIN_METRIC in metrics else next((m for m in metrics if m != "reward"), "reward")
@@ -82,6 +87,8 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         concluded["sentences"] = [*concluded["sentences"], collapse["sentences"][-1]["text"]]
     return {
         "name": run.config.name,
+        "section": run.config.section,
+        "shown": listed([label.lower() for label, _ in TASKS[run.config.task].shown]),
         "config": run.config,
         "version": __version__,
         "status": status(inputs),
@@ -127,7 +134,7 @@ def _extremes(inputs: Inputs, models: Sequence[str], main: str, clinical: str | 
     if models:
         row, metric = models[-1], clinical or main
         label, lower = METRIC_LABELS.get(metric, metric), lower_is_better(inputs.evaluation, metric)
-        best, worst = best_and_worst(inputs.studies, inputs.scores, row, metric, lower)
+        best, worst = best_and_worst(inputs.studies, inputs.scores, row, metric, lower, inputs.section)
         title = f"of {ROW_PHRASES.get(row, row)}, by {label}"
         parts += [
             {"title": f"Worst cases {title}", "metric": label, "found": worst},

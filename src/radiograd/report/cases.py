@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from radiograd.report.evidence import label_remarks, marked, marked_diff
+from radiograd.report.evidence import Part, Remark, label_remarks, marked, marked_diff
 from radiograd.report.findings import label_texts
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, ROW_LABELS, hundredths, listed, metric_group, signed
-from radiograd.types import Study
+from radiograd.tasks import TASKS
+from radiograd.text.generated import cut
+from radiograd.types import REPORT, Study
 
 CASES = {"abnormal": 7, "normal": 3}
 EXTREMES = 3
@@ -65,7 +67,12 @@ def biggest_moves(
 
 
 def best_and_worst(
-    studies: Iterable[Study], scores: Scores, row: str, metric: str, lower_is_better: bool = False
+    studies: Iterable[Study],
+    scores: Scores,
+    row: str,
+    metric: str,
+    lower_is_better: bool = False,
+    section: str = "impression",
 ) -> tuple[list[tuple[str, Study]], list[tuple[str, Study]]]:
     """The studies a row did best and worst on, with the value as text; no study is in both.
 
@@ -77,7 +84,7 @@ def best_and_worst(
         return [], []
 
     def tie(study: Study) -> tuple[bool, int, str]:
-        return study.normal is not False, -len((study.sections.impression or "").split()), study.study_id
+        return study.normal is not False, -len((study.sections.text(section) or "").split()), study.study_id
 
     up = sorted(known, key=lambda one: (one[0] if lower_is_better else -one[0], *tie(one[1])))[:EXTREMES]
     left = [one for one in known if one not in up]
@@ -87,8 +94,8 @@ def best_and_worst(
 
 
 def case_view(study: Study, rows: Sequence[str], inputs: Inputs, metrics: Sequence[str]) -> dict[str, Any]:
-    """One study with its texts; ``parts`` is None where a row has no text for it."""
-    reference = study.sections.impression or ""
+    """One study with its texts; ``blocks`` is None where a row has no text for it."""
+    reference = inputs.written(study)
     said = [inputs.texts.get((row, study.study_id)) for row in rows]
     theirs, *ours = label_texts([reference, *(text or "" for text in said)])
     texts = []
@@ -98,20 +105,44 @@ def case_view(study: Study, rows: Sequence[str], inputs: Inputs, metrics: Sequen
         texts.append(
             {
                 "label": ROW_LABELS.get(row, row),
-                "parts": None if text is None else marked_diff(reference, text),
+                "blocks": None if text is None else _compared(reference, text, inputs.section),
                 "empty": text == "",
                 "scores": values,
-                "remarks": None if text is None or not reference.strip() else label_remarks(theirs, labels),
+                "remarks": None
+                if text is None or not reference.strip()
+                else [*_form_remarks(text, inputs.section), *label_remarks(theirs, labels)],
             }
         )
     return {
         "id": study.study_id,
         "kind": kind(study),
         "codes": study.codes,
-        "findings": study.sections.findings,
-        "reference": marked(reference),
+        "given": TASKS[inputs.run.config.task].given(study),
+        "reference": [(title, marked(text)) for title, text in _blocks(reference, inputs.section)],
         "texts": texts,
     }
+
+
+def _blocks(text: str, section: str) -> list[tuple[str, str]]:
+    """(title, text) of the sections of a whole report; of any other text the text alone, without a title."""
+    found = cut(text)
+    if section != REPORT or not found.whole:
+        return [("", text)]
+    return [("Findings", found.findings or ""), ("Impression", found.impression or "")]
+
+
+def _compared(reference: str, text: str, section: str) -> list[tuple[str, tuple[Part, ...]]]:
+    """The word diff of a text, section by section where both it and the reference have sections."""
+    theirs, ours = _blocks(reference, section), _blocks(text, section)
+    if len(theirs) != len(ours):
+        return [("", marked_diff(reference, text))]
+    return [(title, marked_diff(a, b)) for (_, a), (title, b) in zip(theirs, ours, strict=True)]
+
+
+def _form_remarks(text: str, section: str) -> list[Remark]:
+    if section != REPORT or cut(text).whole:
+        return []
+    return [Remark("missed", "cannot be cut into findings and impression")]
 
 
 def case_metrics(metrics: Sequence[str], mains: Sequence[str]) -> list[str]:

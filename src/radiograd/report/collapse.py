@@ -1,4 +1,4 @@
-"""How long the impressions are, how different from one another, and whether a model fell back on a template."""
+"""How long the texts are, how different from one another, and whether a model fell back on a template."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ def spoken(row: str, found: Variety, reference: Variety) -> str:
 
 def collapse_panel(inputs: Inputs) -> dict[str, Any] | None:
     """The table, a plot of the lengths and a sentence for each model; None when no row has texts for every study."""
-    studies = [s for s in inputs.studies if (s.sections.impression or "").strip()]
-    texts: dict[str, list[str]] = {REFERENCE: [s.sections.impression or "" for s in studies]}
+    studies = [s for s in inputs.studies if inputs.written(s).strip()]
+    texts: dict[str, list[str]] = {REFERENCE: [inputs.written(s) for s in studies]}
     for row in ROWS:
         if studies and all((row, s.study_id) in inputs.texts for s in studies):
             texts[row] = [inputs.texts[row, s.study_id] for s in studies]
@@ -131,7 +131,7 @@ def collapse_panel(inputs: Inputs) -> dict[str, Any] | None:
             for row in models
         ],
         "lines": [_line(row, one) for row, one in found.items()],
-        "plot": _plot(found),
+        "plot": _plot(found, inputs.section),
         "constant": constant is not None,
         "abnormal": any(abnormal),
     }
@@ -155,14 +155,14 @@ def _line(row: str, found: Variety) -> dict[str, Any]:
     }
 
 
-def _plot(found: Mapping[str, Variety]) -> dict[str, str]:
+def _plot(found: Mapping[str, Variety], section: str) -> dict[str, str]:
     bars = []
     for row, one in found.items():
         low, median, high = one.words
         bars.append(
             Interval(_label(row), median, low, high, f"{median:g} ({low:.0f}–{high:.0f})", row in (*MODELS, REFERENCE))
         )
-    title = "Words per impression: median, 5 % to 95 %"
+    title = f"Words per {section}: median, 5 % to 95 %"
     return {"title": title, "svg": interval_plot(bars, title)}
 
 

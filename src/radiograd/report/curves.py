@@ -18,9 +18,9 @@ _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["margin"], "Margin: implicit reward of chosen − rejected", "", False),
     (["accuracy"], "Chosen above rejected", "% of pairs", True),
     (["chosen_drift_token", "rejected_drift_token"], "Change against the SFT model", "nats per token", False),
-    (["chosen_drift", "rejected_drift"], "Change against the SFT model", "nats per impression", False),
+    (["chosen_drift", "rejected_drift"], "Change against the SFT model", "nats per text", False),
     (["chosen_logp_token", "rejected_logp_token"], "Log-probability", "nats per token", False),
-    (["chosen_logp", "rejected_logp"], "Log-probability", "nats per impression", False),
+    (["chosen_logp", "rejected_logp"], "Log-probability", "nats per text", False),
     (["anchor"], "Anchor", "nats", True),
     (["kl"], "KL to the SFT model", "nats per token", False),
     (["entropy"], "Entropy", "nats per token", False),
@@ -66,7 +66,7 @@ def _name(key: str) -> str:
 
 
 def _alarm_line(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[Series]:
-    """Where the chosen impressions of a preference optimisation set off the alarm, once they come halfway to it."""
+    """Where the chosen texts of a preference optimisation set off the alarm, once they come halfway to it."""
     if not isinstance(config.align, DPOConfig):
         return []
     level = -config.align.drift_alarm

@@ -60,12 +60,12 @@ class Agreement:
 
 
 def read_labels(inputs: Inputs) -> Read:
-    """Labels of every study with an impression and of every row of ROWS that has a text for all of them."""
-    studies = [s for s in inputs.studies if (s.sections.impression or "").strip()]
+    """Labels of every study with a reference and of every row of ROWS that has a text for all of them."""
+    studies = [s for s in inputs.studies if inputs.written(s).strip()]
     whole = [row for row in ROWS if studies and all((row, s.study_id) in inputs.texts for s in studies)]
     return Read(
         studies,
-        label_texts([s.sections.impression or "" for s in studies]),
+        label_texts([inputs.written(s) for s in studies]),
         {row: label_texts([inputs.texts[row, s.study_id] for s in studies]) for row in whole},
     )
 

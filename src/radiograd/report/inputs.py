@@ -37,6 +37,15 @@ class Inputs:
     """selection_summary.json; :attr:`choices` are the lines of selection.jsonl."""
     choices: Sequence[Mapping[str, Any]] = ()
 
+    @property
+    def section(self) -> str:
+        """What the rows write and are held against."""
+        return self.run.config.section
+
+    def written(self, study: Study) -> str:
+        """The radiologist's own text for ``study``; "" when there is none."""
+        return study.sections.text(self.section) or ""
+
 
 def read_inputs(run: Run) -> Inputs:
     """Everything the page needs from the run folder. RunError names a damaged file."""

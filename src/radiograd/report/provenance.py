@@ -35,7 +35,7 @@ def missing_parts(inputs: Inputs) -> dict[str, str]:
     if not inputs.studies:
         said["cases"] = "The test studies have not been prepared yet."
     elif not inputs.texts:
-        said["cases"] = "No impressions have been generated yet; only the radiologists' own are shown."
+        said["cases"] = f"No {inputs.section}s have been generated yet; only the radiologists' own are shown."
     if not inputs.counts:
         said["data"] = "The data have not been prepared yet."
     return said

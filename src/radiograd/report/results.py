@@ -13,25 +13,27 @@ from radiograd.report.wording import (
     GROUPS,
     METRIC_LABELS,
     ROW_LABELS,
-    ROW_NOTES,
     hundredths,
     interval,
     listed,
     metric_group,
+    row_notes,
 )
 from radiograd.types import POLICIES
 
 STRATA = ("all", "abnormal", "normal")
 
 
-def row_order(rows: Iterable[str], baselines: Sequence[str], pool: int | None = None) -> list[dict[str, Any]]:
+def row_order(
+    rows: Iterable[str], baselines: Sequence[str], pool: int | None = None, section: str = "impression"
+) -> list[dict[str, Any]]:
     """Models first (SFT, aligned, then others), then the baselines in the order of the configuration.
 
-    ``pool``: how many studies the retrieval row searches, said in its note.
+    ``pool``: how many studies the retrieval row searches, said in its note; ``section``: what the rows write.
     """
     known = [*POLICIES, *(r for r in rows if r not in POLICIES and r not in baselines), *baselines]
     present = set(rows)
-    notes = ROW_NOTES
+    notes = row_notes(section)
     if pool is not None:
         notes = {**notes, "retrieval": f"{notes['retrieval'].removesuffix('.')}, of {pool:,} studies."}
     return [

@@ -46,12 +46,12 @@ def said_in(text: str) -> Said:
 
 def systems_panel(inputs: Inputs, seed: int, metrics: Sequence[str]) -> dict[str, Any] | None:
     """A line for each system with counts, and one case for each; None when no model has a text for every study."""
-    studies = [study for study in inputs.studies if (study.sections.impression or "").strip()]
+    studies = [study for study in inputs.studies if inputs.written(study).strip()]
     rows = [row for row in ROWS if studies and all((row, s.study_id) in inputs.texts for s in studies)]
     if not rows:
         return None
     findings = [said_in(study.sections.findings or "") for study in studies]
-    references = [said_in(study.sections.impression or "") for study in studies]
+    references = [said_in(inputs.written(study)) for study in studies]
     said = {row: [said_in(inputs.texts[row, study.study_id]) for study in studies] for row in rows}
     lines, cases, shown = [], [], set[str]()
     for system in SYSTEMS:

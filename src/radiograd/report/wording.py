@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from radiograd.metrics.of_section import SECTIONS
 from radiograd.tables import hundredfold, p_value
+from radiograd.types import REPORT
 
 ROW_LABELS = {
     "sft": "SFT",
@@ -15,23 +17,15 @@ ROW_LABELS = {
     "other_patient": "Another patient",
     "copy_findings": "Copied findings",
 }
-ROW_NOTES = {
-    "sft": "Fine-tuned on the radiologists' impressions.",
-    "aligned": "The SFT model after alignment.",
-    "constant": "The commonest impression of the whole train split, for every study.",
-    "retrieval": "The impression of the study with the nearest findings in the whole train split.",
-    "other_patient": "The impression of some other study.",
-    "copy_findings": "The findings, repeated as the impression.",
-}
 ROW_PHRASES = {
     "constant": "the constant sentence",
     "retrieval": "retrieval",
-    "other_patient": "another patient's impression",
+    "other_patient": "another patient's text",
     "copy_findings": "the copied findings",
     "sft": "the SFT model",
     "aligned": "the aligned model",
 }
-METRIC_LABELS = {
+_LABELS = {
     "reward": "Reward",
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
@@ -51,6 +45,7 @@ METRIC_LABELS = {
     "severity": "Severities",
     "negation": "Denials",
     "hallucinated_prior": "Invented priors",
+    "report_format": "Format kept",
     "factgraph_simple": "Facts, simple",
     "factgraph_partial": "Facts, partial",
     "factgraph_complete": "Facts, complete",
@@ -72,6 +67,10 @@ METRIC_LABELS = {
         for policy, policy_label in (("", ""), ("_uncertain_absent", ", uncertain absent"))
     },
 }
+METRIC_LABELS = {
+    **_LABELS,
+    **{f"{name}/{metric}": f"{name.capitalize()}: {label}" for name in SECTIONS for metric, label in _LABELS.items()},
+}
 """A metric that is not named here goes by its own name."""
 GROUPS = {"clinical": "Clinical content", "wording": "Wording", "other": "Other metrics"}
 _CLINICAL_KINDS = ("label_f1", "chexbert_f1", "factgraph", "radgraph", "radcliq")
@@ -88,8 +87,21 @@ _CLINICAL = {
     "ratescore",
 }
 _WORDING_KINDS = ("rouge", "bleu")
-_WORDING = {"meteor", "cider", "bertscore", "embedscore", "tfidf_overlap", "length_ratio"}
+_WORDING = {"meteor", "cider", "bertscore", "embedscore", "tfidf_overlap", "length_ratio", "report_format"}
 SHARES = {"share", "frac"}
+
+
+def row_notes(section: str) -> dict[str, str]:
+    """What the rows are; ``section``: what they write, impression or report."""
+    shown = "indication and comparison" if section == REPORT else "findings"
+    return {
+        "sft": f"Fine-tuned on the radiologists' {section}s.",
+        "aligned": "The SFT model after alignment.",
+        "constant": f"The commonest {section} of the whole train split, for every study.",
+        "retrieval": f"The {section} of the study with the nearest {shown} in the whole train split.",
+        "other_patient": f"The {section} of some other study.",
+        "copy_findings": "The findings, repeated as the impression.",
+    }
 
 
 def listed(words: Sequence[str]) -> str:
@@ -99,6 +111,7 @@ def listed(words: Sequence[str]) -> str:
 
 def metric_group(metric: str) -> str:
     """clinical (what is said), wording (how), or other for a metric that is not built in; a key of GROUPS."""
+    metric = metric.rpartition("/")[2]
     if metric in _CLINICAL or metric.startswith(_CLINICAL_KINDS):
         return "clinical"
     return "wording" if metric in _WORDING or metric.startswith(_WORDING_KINDS) else "other"

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from radiograd.config import GRPOConfig, HardestConfig, RandomConfig, RunConfig
+from radiograd.config import DPOConfig, GRPOConfig, HardestConfig, RandomConfig, RunConfig
 from radiograd.errors import ConfigError, DataError
-from radiograd.prompts import alignable
+from radiograd.prompts import alignable, imitable
 from radiograd.runs import Run, write_json, write_jsonl, write_text
 from radiograd.selecting.describing import distribution, summarise
 from radiograd.selecting.predicting import Fold, predict
@@ -94,8 +94,13 @@ def select_run(run: Run, folds: Sequence[Fold] = ()) -> dict[str, Any]:
 
 
 def open_to_choice(config: RunConfig, studies: Sequence[Study]) -> list[Study]:
-    """Those of ``studies`` that may be chosen: no reference with a redaction mark, which would be learnt."""
-    return alignable(studies, needed(config))
+    """Those of ``studies`` that may be chosen, with the references that alignment holds a policy against.
+
+    As in alignment itself: no reference with a redaction mark; whole reports that are rewarded lose the marks alone.
+    """
+    if isinstance(config.align, DPOConfig):
+        return imitable(studies, config.section)
+    return alignable(studies, needed(config), config.section)
 
 
 def needed(config: RunConfig) -> int:

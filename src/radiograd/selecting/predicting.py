@@ -40,7 +40,7 @@ def predict(run: Run, studies: Sequence[Study], folds: Sequence[Fold]) -> Predic
     Appended to ``select/predictions.jsonl`` batch by batch; a killed program goes on to the same bytes.
     """
     tokenizer = models.load_tokenizer(run.config.model)
-    prompter = Prompter(tokenizer, run.config.model)
+    prompter = Prompter(tokenizer, run.config.model, run.config.task)
     prompts = {study.study_id: prompter.prompt(study) for study in studies}
     ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
     by = folds or [Fold(SFT, run.path / "sft" / "adapter", frozenset(ids))]

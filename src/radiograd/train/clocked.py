@@ -98,7 +98,7 @@ def stock_scorer(model: Any, config: ModelConfig) -> tuple[Any, Callable[..., An
 def _common(config: RunConfig, studies: Sequence[Study], folder: Path) -> dict[str, Any]:
     set_seed(config.seed)
     tokenizer = models.load_tokenizer(config.model)
-    prompter = Prompter(tokenizer, config.model)
+    prompter = Prompter(tokenizer, config.model, config.task)
     prompts = [prompter.prompt(study) for study in studies]
     rng = np.random.default_rng(config.seed)
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)

@@ -50,7 +50,7 @@ def train_dpo(run: Run, train: Sequence[Study], held_out: Collection[str] = (), 
     settings.forget_peak()
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
-    chosen = choose(_read(run.path / "pairs.jsonl"), train, held_out, number)
+    chosen = choose(_read(run.path / "pairs.jsonl"), train, held_out, number, config.section)
     write_jsonl(folder / "problems.jsonl", [{"where": where, "why": why} for where, why in chosen.problems])
     if not chosen.pairs:
         first = f"; {chosen.problems[0][0]}: {chosen.problems[0][1]}" if chosen.problems else ""
@@ -58,7 +58,7 @@ def train_dpo(run: Run, train: Sequence[Study], held_out: Collection[str] = (), 
     if chosen.problems:
         where, why = chosen.problems[0]
         log.warning("%d lines of pairs.jsonl are left out, the first %s: %s", len(chosen.problems), where, why)
-    rows, cut = encode(Prompter(tokenizer, config.model), chosen.pairs, chosen.studies)
+    rows, cut = encode(Prompter(tokenizer, config.model, config.task), chosen.pairs, chosen.studies)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
     scoring.attach_scoring(model)
     rows = with_reference(model, rows, folder / "reference.jsonl", dpo.micro_batch, tokenizer.pad_token_id)

@@ -28,31 +28,36 @@ from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
 from radiograd.prompts import Prompter, alignable
-from radiograd.rewards import CombinedReward, build_reward
+from radiograd.rewards import CombinedReward, reward_of
 from radiograd.rl.advantages import dead_groups, group_normalised
+from radiograd.rl.clipping import critical_aware
 from radiograd.runs import Run, write_jsonl
-from radiograd.train import checkpoints, samplers, scoring, settings
+from radiograd.train import capo, checkpoints, samplers, scoring, settings
 from radiograd.train.order import distinct_batches
-from radiograd.types import Case, Score, Study
+from radiograd.train.rewarding import RolloutReward
+from radiograd.types import Study
 
 log = logging.getLogger(__name__)
+
+_ONE_SIDED = 0.9
+"""Share of critical studies above which a clip range by case is told to be nearly the same for all."""
 
 
 def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """Align the SFT policy of ``run`` on ``train`` and write the adapter to ``align/adapter``.
 
     The SFT adapter is merged first, so the new adapter switched off is the SFT policy: the reference of the KL term.
-    Studies whose reference holds a redaction mark are left out: the reward would pay for writing it.
+    A redaction mark in a reference would be paid for: ``prompts.alignable`` says what becomes of such studies.
     """
     config = run.config
     folder = run.path / "align"
-    reward = build_reward(config.grpo.reward)
-    reward.prepare([text for study in train if (text := study.sections.impression)])
+    reward = reward_of(config)
+    reward.prepare([text for study in train if (text := study.sections.text(config.section))])
     settings.forget_peak()
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
-    prompter = Prompter(tokenizer, config.model)
-    studies = alignable(train, config.grpo.prompts)
+    prompter = Prompter(tokenizer, config.model, config.task)
+    studies = alignable(train, config.grpo.prompts, config.section)
     prompts = [prompter.prompt(study) for study in studies]
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
@@ -71,6 +76,9 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         peft_config=models.lora_config(config.model.lora),
         callbacks=[checkpoints.Keeper(run, "align", metrics_row)],
     )
+    critical = [study.critical is not False for study in studies if run.config.asks_criticality]
+    if config.grpo.clip == "critical":
+        _warn_if_one_sided(sum(critical) / len(critical), config.grpo.eps / config.grpo.clip_factor)
     settings.quiet(trainer)
     settings.train(trainer, run, "align", folder / "checkpoints")
     settings.save_adapter(trainer, folder / "adapter")
@@ -80,9 +88,19 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         "studies": len(studies),
         "left_out_redacted": len(train) - len(studies),
         "prompts_cut": sum(p.cut for p in prompts),
+        **({"critical": sum(critical)} if critical else {}),
         "steps": trainer.state.global_step,
         **settings.facts(config.model, trainer.state.num_input_tokens_seen),
     }
+
+
+def _warn_if_one_sided(share: float, narrow: float) -> None:
+    if share > _ONE_SIDED:
+        log.warning(
+            "%.0f%% of the studies are critical: clip: critical is then nearly GRPO with eps %g", 100 * share, narrow
+        )
+    elif share < 1 - _ONE_SIDED:
+        log.warning("%.0f%% of the studies are critical: clip: critical is then nearly clip: constant", 100 * share)
 
 
 class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -98,13 +116,17 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         self.run, self.reward, self.studies, self.sampler = run, reward, studies, sampler
-        self._scores: list[Score] = []
+        self._rewards = RolloutReward(reward, studies, run.config.section)
+        self._asked_for: list[str] = []
+        self._began: tuple[float, float] | None = None
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
         self._live: Any = None
         self._buffered_inputs: Any = None
         self._fill: Any = None
         self._old_is_first = False
+        self._annotated = any(study.critical is not None for study in studies.values())
+        self._apart = capo.Apart()
         super().__init__(reward_funcs=[self._reward], **kwargs)
         scoring.attach_scoring(self.accelerator.unwrap_model(self.model))
 
@@ -148,55 +170,73 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         completions = self.sampler(model, wish)
         model.train(training)
         self._seconds["sampling"] += time.perf_counter() - started
+        self._rewards.begin(self._asked_for, self._tokenizer.batch_decode(completions, skip_special_tokens=True))
         return completions, None
 
     # -- reward and advantage
 
     def _reward(self, completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float]:
-        started = time.perf_counter()
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        cases = [Case(self.studies[i], text.strip()) for i, text in zip(study_id, texts, strict=True)]
-        self._scores = self.reward(cases)
-        self._cases = cases
-        self._seconds["reward"] += time.perf_counter() - started
+        self._rewards.collect(study_id, texts)
+        self._seconds["reward"] += self._rewards.seconds
         # TRL prints prompt and completion of an unscored row; what it makes of these numbers is not used
-        return [score.value or 0.0 for score in self._scores]
+        return [0.0] * len(texts)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._seconds = {"sampling": 0.0, "reward": 0.0}
+        self._asked_for = [row["study_id"] for row in inputs]
         started = time.perf_counter()
+        mode = "train" if self.model.training else "eval"
+        if self._began is not None and self.model.training:
+            before, rewarding = self._began
+            self._metrics[mode]["seconds/reward_share"].append(rewarding / (started - before))
         # TRL scores the completions once more before the first update. That update computes the same numbers, so its
         # own are taken (see _compute_loss) and the extra pass is left out.
         self._old_is_first = self.num_iterations > 1 and self.model.training
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.model.training:
             output.pop("old_per_token_logps", None)
-        mode = "train" if self.model.training else "eval"
-        values = [float("nan") if score.value is None else score.value for score in self._scores]
-        local = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
-        rewards = self.accelerator.gather(local).view(-1, self.num_generations)
+        rewards = self._rewards.totals(self.accelerator, self.num_generations)
         advantages = group_normalised(rewards).flatten()
-        first = self.accelerator.process_index * len(local)
-        output["advantages"] = advantages[first : first + len(local)]
+        first = self.accelerator.process_index * len(inputs)
+        output["advantages"] = advantages[first : first + len(inputs)]
+        critical = [self._annotated and case.study.critical is not False for case in self._rewards.cases]
+        output["critical"] = torch.tensor(critical, device=advantages.device)
+        output["eps"] = self._eps(output["critical"])
         self._note(mode, rewards, output["advantages"])
+        self._note_apart(mode, rewards.flatten(), self.accelerator.gather(output["critical"]))
         self._seconds["scoring"] = time.perf_counter() - started - sum(self._seconds.values())
         for name, seconds in self._seconds.items():
             self._metrics[mode][f"seconds/{name}"].append(seconds)
+        self._began = started, self._seconds["reward"]
         return output
+
+    def _eps(self, critical_B: Any) -> Any:
+        """(B,) clip half-widths. A study that the judge could not answer for counts as critical."""
+        align = self.run.config.grpo
+        if align.clip == "constant":
+            return torch.full(critical_B.shape, align.eps, device=critical_B.device)
+        eps = critical_aware(critical_B.cpu().numpy(), align.eps, align.clip_factor)
+        return torch.as_tensor(eps, dtype=torch.float32, device=critical_B.device)
 
     def _note(self, mode: str, rewards_P_G: Any, advantages_B: Any) -> None:
         """Log every term, the dead groups and the lengths; now and then the rollout itself."""
-        noted = self._metrics[mode]
+        noted, cases, scores = self._metrics[mode], self._rewards.cases, self._rewards.scores()
         noted["reward/total"].append(float(rewards_P_G.nanmean()))
         noted["reward/total_std"].append(float(rewards_P_G.std(-1).nanmean()))
         noted["reward/unscored_frac"].append(float(rewards_P_G.isnan().float().mean()))
         noted["dead_groups"].append(float(dead_groups(rewards_P_G).float().mean()))
-        noted["words_mean"].append(sum(len(c.candidate.split()) for c in self._cases) / len(self._cases))
-        noted["distinct_frac"].append(len({(c.study.study_id, c.candidate) for c in self._cases}) / len(self._cases))
-        for term in (term.name for term in self.reward.terms):
-            found = [score.parts[term] for score in self._scores if term in score.parts]
+        noted["words_mean"].append(sum(len(case.candidate.split()) for case in cases) / len(cases))
+        noted["distinct_frac"].append(len({(case.study.study_id, case.candidate) for case in cases}) / len(cases))
+        for term in self.reward.terms:
+            found = [score.parts[term.name] for score in scores if term.name in score.parts]
             if found:
-                noted[f"reward/{term}"].append(sum(found) / len(found))
+                noted[f"reward/{term.name}"].append(sum(found) / len(found))
+        weighed = [term.name for term in self.reward.terms if term.weight > 0]
+        for name in weighed if len(weighed) > 1 else ():
+            noted[f"variance_share/{name}"].append(self._rewards.shares[name])
+        if any(term.skips for term in self.reward.terms):
+            noted["reward/skipped_frac"].append(self._rewards.skipped())
         rollout = self.state.global_step // self.num_iterations
         if rollout % self.run.config.grpo.log_rollouts_every == 0:
             rows = gather_object(
@@ -209,11 +249,20 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                         "why": score.why,
                         "advantage": round(float(advantage), 6),
                     }
-                    for case, score, advantage in zip(self._cases, self._scores, advantages_B, strict=True)
+                    for case, score, advantage in zip(cases, scores, advantages_B, strict=True)
                 ]
             )
             if self.accelerator.is_main_process:
                 write_jsonl(self.run.path / "rollouts" / f"step_{self.state.global_step:06d}.jsonl", rows)
+
+    def _note_apart(self, mode: str, rewards_B: Any, critical_B: Any) -> None:
+        """Log the rewards of critical and normal cases, and how many are critical."""
+        if not self._annotated:
+            return
+        self._metrics[mode]["critical/share"].append(float(critical_B.float().mean()))
+        for kind, rows in zip(capo.KINDS, (critical_B, ~critical_B), strict=True):
+            if bool((rows & ~rewards_B.isnan()).any()):
+                self._metrics[mode][f"{kind}/reward"].append(float(rewards_B[rows].nanmean()))
 
     # -- log-probabilities and loss
 
@@ -300,22 +349,38 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         started = time.perf_counter()
         mode = "train" if self.model.training else "eval"
         self._live, self._fill = self._live_rows(inputs), inputs.get("old_per_token_logps")
+        live = self._live
         if self._live is not None:
             self._metrics[mode]["live_frac"].append(float(self._live.float().mean()))
         try:
-            loss = super()._compute_loss(model, inputs)
+            with capo.clip_ranges(self, inputs.get("eps") if self.run.config.grpo.clip == "critical" else None):
+                loss = super()._compute_loss(model, inputs)
         finally:
             self._live = self._fill = None
         if self.model.training:
             inputs.setdefault("old_per_token_logps", self._logps)
         old = inputs.get("old_per_token_logps")
         if old is not None and self._logps is not None:
+            if live is not None:  # one row without an advantage may have been computed, for the other processes' sake
+                self._logps = torch.where(live.unsqueeze(-1), self._logps, old)
             moved = ((self._logps - old).exp() - 1).abs() * inputs["completion_mask"]
             self._metrics[mode]["ratio_max"].append(float(self.accelerator.gather(moved.max()).max()))
+            self._tell_apart(mode, inputs, old)
         # logged as the mean over the passes of a step; times their number it is the step's
         passes = self.current_gradient_accumulation_steps if self.model.training else 1
         self._metrics[mode]["seconds/forward"].append((time.perf_counter() - started) * passes)
         return loss
+
+    def _tell_apart(self, mode: str, inputs: Mapping[str, Any], old: Any) -> None:
+        """Log clipping and KL of critical and normal cases, once all passes of a step are through."""
+        if "eps" not in inputs:
+            return
+        ref = inputs.get("ref_per_token_logps")
+        found = (self._logps, old, ref, inputs["advantages"], inputs["completion_mask"], inputs["eps"])
+        self._apart.add(capo.apart(*found, inputs["critical"]))
+        if self.accelerator.sync_gradients or not self.model.training:
+            for name, value in self._apart.told(self.accelerator, self._annotated).items():
+                self._metrics[mode][name].append(value)
 
 
 def _groups(prompts: list[list[int]], size: int) -> tuple[list[list[int]], int]:
@@ -374,7 +439,10 @@ _NAMES = {
     "completions/mean_length": "tokens_mean",
     "step_time": "seconds/step",
 }
-_OURS = ("reward/", "seconds/", "dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac")
+_OURS = (
+    *("reward/", "variance_share/", "critical/", "normal/", "seconds/"),
+    *("dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac", "kl_completion"),
+)
 
 
 def metrics_row(logs: Mapping[str, Any]) -> dict[str, float]:

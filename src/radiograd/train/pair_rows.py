@@ -16,7 +16,7 @@ from radiograd.prompts import REDACTED, Prompter
 from radiograd.rl import preference
 from radiograd.runs import append_jsonl, read_jsonl, write_jsonl
 from radiograd.train import scoring
-from radiograd.types import Sections, Study
+from radiograd.types import REPORT, Sections, Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,9 @@ class Chosen:
     of_other_rounds: int
 
 
-def choose(found: Pairs, train: Sequence[Study], held_out: Collection[str], number: int) -> Chosen:
+def choose(
+    found: Pairs, train: Sequence[Study], held_out: Collection[str], number: int, section: str = "impression"
+) -> Chosen:
     """The pairs of round ``number`` that can be trained on.
 
     Left out and named by line: what is no pair, a pair of a held-out study, one whose findings are not known or stand
@@ -41,7 +43,7 @@ def choose(found: Pairs, train: Sequence[Study], held_out: Collection[str], numb
     kept: list[Pair] = []
     others = 0
     for pair, line in zip(found.pairs, found.lines, strict=True):
-        why = _why_not(pair, studies.get(pair.study_id), known, held_out)
+        why = _why_not(pair, studies.get(pair.study_id), known, held_out, section)
         if why is not None:
             problems.append((line, why))
         elif pair.round != number:
@@ -54,9 +56,13 @@ def choose(found: Pairs, train: Sequence[Study], held_out: Collection[str], numb
     return Chosen(tuple(kept), studies, named, others)
 
 
-def _why_not(pair: Pair, study: Study | None, known: Collection[str], held_out: Collection[str]) -> str | None:
+def _why_not(
+    pair: Pair, study: Study | None, known: Collection[str], held_out: Collection[str], section: str
+) -> str | None:
     if pair.study_id in held_out:
         return f"study {pair.study_id} is held out (val or test); training on it would spoil the evaluation"
+    if study is None and section == REPORT:
+        return f"study {pair.study_id} is not in data/train.jsonl; a report is written from a study of the run"
     if study is None and pair.findings is None:
         return f"study {pair.study_id} is not in data/train.jsonl; give its findings with the pair"
     if study is not None and pair.findings is not None and study.sections.findings != pair.findings:

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on findings -> impression through TRL; loss on the impression only."""
+"""Supervised fine-tuning on prompt -> reference through TRL; loss on the reference only."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _train(run: Run, place: _Place, train: Sequence[Study], how: FineTuning) -> 
     settings.forget_peak()
     set_seed(config.seed + place.offset)
     tokenizer = models.load_tokenizer(config.model)
-    rows, cut = encode(Prompter(tokenizer, config.model), train)
+    rows, cut = encode(Prompter(tokenizer, config.model, config.task), train)
     lengths = [len(row["input_ids"]) for row in rows]
     rng = np.random.default_rng([config.seed, place.key])
     order = length_grouped(lengths, how.batch_size, how.epochs, rng)
@@ -104,11 +104,11 @@ def encode(prompter: Prompter, studies: Sequence[Study]) -> tuple[list[dict[str,
     for study in studies:
         prompt = prompter.prompt(study)
         prompt_ids = prompter.ids(prompt.content)
-        impression = study.sections.impression or ""
+        target = prompter.target(study)
         rows.append(
             {
-                "input_ids": prompt_ids + prompter.target_ids(impression),
-                "labels": [-100] * len(prompt_ids) + prompter.target_labels(impression),
+                "input_ids": prompt_ids + prompter.target_ids(target),
+                "labels": [-100] * len(prompt_ids) + prompter.target_labels(target),
             }
         )
         cut += prompt.cut
