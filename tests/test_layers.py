@@ -36,10 +36,11 @@ FLOORS = (
         "variety",
     },
     {"clients", "prompts", "runs", "data", "models", "encoders", "formats", "tally"},
-    {"decoding", "doctor", "labelers", "judges", "scorefile"},
-    {"metrics"},
+    {"decoding", "doctor", "labelers", "judges", "scorefile", "studies"},
+    {"metrics", "greedy"},
     {"rewards", "probes", "monitor"},
-    {"train", "pairs", "generate", "evaluate", "report", "scoring", "compare"},
+    {"annotate", "selecting", "train", "pairs", "generate", "evaluate", "report", "scoring", "compare"},
+    {"exploration"},
     {"stages", "bench"},
     {"experiments"},
     {"cli_text", "cli_bench", "cli_score"},
@@ -48,7 +49,7 @@ FLOORS = (
 )
 """Rooms of the house from the ground up: a room imports from floors below its own only."""
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-PROGRAMS = {"train", "pairs", "generate", "evaluate", "report", "scoring", "compare"}
+PROGRAMS = {"annotate", "selecting", "train", "pairs", "generate", "evaluate", "report", "scoring", "compare"}
 """They meet through files and never import one another."""
 
 HEAVY = {
@@ -70,6 +71,7 @@ HEAVY = {
 LIGHT_MODULES = (
     "radiograd",
     "radiograd.adapters",
+    "radiograd.annotate",
     "radiograd.assets",
     "radiograd.attention",
     "radiograd.baselines",
@@ -102,6 +104,7 @@ LIGHT_MODULES = (
     "radiograd.doctor",
     "radiograd.encoders",
     "radiograd.evaluate",
+    "radiograd.exploration",
     "radiograd.experiments",
     "radiograd.experiments.estimates",
     "radiograd.experiments.paper",
@@ -118,6 +121,7 @@ LIGHT_MODULES = (
     "radiograd.formats.spreadsheets",
     "radiograd.formats.streams",
     "radiograd.generate",
+    "radiograd.greedy",
     "radiograd.judges",
     "radiograd.judges.agreement",
     "radiograd.judges.asking",
@@ -179,6 +183,7 @@ LIGHT_MODULES = (
     "radiograd.prompts",
     "radiograd.report",
     "radiograd.report.cases",
+    "radiograd.report.chosen",
     "radiograd.report.collapse",
     "radiograd.report.conclusion",
     "radiograd.report.curves",
@@ -204,8 +209,13 @@ LIGHT_MODULES = (
     "radiograd.runs",
     "radiograd.scorefile",
     "radiograd.scoring",
+    "radiograd.selecting",
+    "radiograd.selecting.describing",
+    "radiograd.selecting.predicting",
+    "radiograd.selecting.scoring",
     "radiograd.stages",
     "radiograd.stats",
+    "radiograd.studies",
     "radiograd.tables",
     "radiograd.tally",
     "radiograd.tasks",
@@ -225,6 +235,7 @@ LIGHT_MODULES = (
     "radiograd.text.phrases",
     "radiograd.text.sections",
     "radiograd.text.sentences",
+    "radiograd.text.urgent",
     "radiograd.text.words",
     "radiograd.variety",
 )
