@@ -759,10 +759,17 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         raise UsageError(f"override {key!r}: its value is not valid YAML; put it in quotes") from None
     *parents, leaf = key.split(".")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        values = keys_of(values, parent)
         if not isinstance(values, dict):
             raise UsageError(f"override {key!r}: {parent!r} holds a value, not keys")
     values[leaf] = value
+
+
+def keys_of(values: dict[str, Any], part: str) -> Any:
+    """What ``values`` holds under ``part``, made when it is not there; ``select: random`` becomes ``{by: random}``."""
+    if part == "select" and isinstance(values.get(part), str):
+        values[part] = {"by": values[part]}
+    return values.setdefault(part, {})
 
 
 _UNIONS: Mapping[str, Mapping[str, type[Section]]] = {"align": ALIGNMENTS, "select": SELECTIONS}

@@ -53,8 +53,9 @@ def main(folder: str, model: str, micro_batch: str, beta: str, reward: str, clip
     torch.set_num_threads(1)
     torch.manual_seed(0)
     shape = {"prompts": 4, "micro_batch": int(micro_batch), "beta": float(beta), "lr": 1e-3, "clip": clip}
-    terms = {f"tests.train.test_grpo:{reward}": 1.0}
-    run = _run(Path(folder), Path(model), **shape, reward=terms, guard=json.loads(guard))
+    run = _run(
+        Path(folder), Path(model), **shape, reward={f"tests.train.test_grpo:{reward}": 1.0}, guard=json.loads(guard)
+    )
     grpo.PolicyTrainer = Weighted if clip == "critical" else Replay  # type: ignore[misc]
     grpo.train_grpo(run, [replace(study, critical=number % 2 == 0) for number, study in enumerate(STUDIES)])
 

@@ -15,6 +15,7 @@ import yaml
 
 from radiograd import __version__
 from radiograd.report.cases import best_and_worst, biggest_moves, case_metrics, case_rule, case_view, choose_cases
+from radiograd.report.chosen import chosen_panel
 from radiograd.report.collapse import collapse_panel
 from radiograd.report.conclusion import verdict
 from radiograd.report.curves import training
@@ -107,6 +108,7 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         "findings": finding_panel(read_labels(inputs), run.config.seed, run.config.evaluate.resamples),
         "systems": systems_panel(inputs, run.config.seed, scored),
         "collapse": collapse,
+        "chosen": chosen_panel(inputs),
         "pairs": pairs_panel(inputs, run.config.seed),
         "gamed": gamed,
         "training": [group for stage in ("sft", "align") if (group := training(inputs, stage))],

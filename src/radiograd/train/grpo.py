@@ -129,10 +129,10 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         self.run, self.reward, self.studies, self.sampler = run, reward, studies, sampler
-        self.monitor = monitor
         self._rewards = RolloutReward(reward, studies, run.config.section)
         self._asked_for: list[str] = []
         self._began: tuple[float, float] | None = None
+        self.monitor = monitor
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
         self._live: Any = None
