@@ -18,6 +18,9 @@ from radiograd.types import REPORT, Study
 
 log = logging.getLogger(__name__)
 
+MANY_TRUNCATED = 0.1
+"""Share of texts cut short from which on it is told."""
+
 
 def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
     """Write ``eval/<split>/predictions.jsonl``: the greedy text for every study by each policy of the run.
@@ -63,11 +66,17 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
                 ],
             )
     answers = list(read_jsonl(path))
+    truncated = sum(answer["truncated"] for answer in answers)
+    if truncated > MANY_TRUNCATED * len(answers):
+        log.warning(
+            "%d of %d %ss end at generate.max_new_tokens=%d in the middle; raise it",
+            *(truncated, len(answers), run.config.section, run.config.generate.max_new_tokens),
+        )
     return {
         "studies": len(studies),
         "rows": list(run.config.policies),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
-        "truncated": sum(answer["truncated"] for answer in answers),
+        "truncated": truncated,
         "writes_redaction": sum(REDACTED in answer["text"] for answer in answers),
         **_format_kept(answers, run.config),
     }

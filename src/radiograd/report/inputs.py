@@ -31,6 +31,8 @@ class Inputs:
     pairs: Sequence[Pair]
     rounds: Sequence[Mapping[str, Any]]
     """What the making of the pairs recorded, round by round."""
+    looks: Sequence[Mapping[str, Any]]
+    """What the guard saw of the policy while it was optimised."""
 
     @property
     def section(self) -> str:
@@ -62,6 +64,7 @@ def read_inputs(run: Run) -> Inputs:
         studies=[Study.from_json(row) for row in _lines(run.path / "data" / "test.jsonl")],
         pairs=_pairs(run.path / "pairs.jsonl"),
         rounds=[run.facts(stage) for stage in _rounds(run) if run.done(stage)],
+        looks=list(_lines(run.path / "guard.jsonl")),
     )
 
 
