@@ -33,6 +33,7 @@ from radiograd.monitor import (
     strays,
     unit_value,
 )
+from radiograd.rewards.builtin import TERMS
 from radiograd.types import Case, Score, Sections, Study
 
 # ---- the panel -------------------------------------------------------------------------------------------------------
@@ -58,9 +59,7 @@ def test_every_preset_and_every_metric_as_reward_leaves_at_least_two(reward: obj
 
 def test_every_metric_of_ours_has_a_family_and_the_panel_has_one_of_each() -> None:
     assert not set(METRICS) - {name for members in FAMILIES.values() for name in members}
-    assert not {term for preset in REWARD_PRESETS.values() for term in preset} - {
-        n for m in FAMILIES.values() for n in m
-    }
+    assert not set(TERMS) - {name for members in FAMILIES.values() for name in members}
     assert len({family for name in PANEL for family in families(name)}) == len(PANEL)
     assert set(PANEL) <= set(RULES)  # nothing has to be fetched
 
@@ -76,6 +75,7 @@ def test_a_term_without_weight_is_only_looked_at_and_length_control_pays_for_len
     [
         ({"rougeL": 1.0}, ["rougeL"], "rougeL is no independent judge .* counts words, .* pays for that by rougeL"),
         ({"rougeL": 1.0}, ["statements", "bleu2"], "bleu2 is no independent judge .* counts words"),
+        ({"impression/label_f1_14": 1.0}, ["findings/label_f1_5"], "findings/label_f1_5 .* counts labels"),
         ("hierarchical", ["label_f1_14"], "it counts labels, and the reward pays for that by impression_f1"),
         ({"my.module:length": 1.0}, ["my.module:length"], r"my\.module:length is no independent judge"),
         ({"rougeL": 1.0}, [], "name at least one metric"),

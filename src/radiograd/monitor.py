@@ -55,10 +55,12 @@ in one is no evidence from the other."""
 
 
 def families(name: str) -> frozenset[str]:
-    """What a metric or reward term counts. One of the user's own (``package.module:attr``) shares nothing with others:
-    by its name that cannot be known."""
-    metric = name.rpartition("/")[2]  # of one section or of the whole: it counts the same
-    found = frozenset(family for family, members in FAMILIES.items() if metric in members)
+    """What a metric or reward term counts; over one section of a report (``impression/NAME``) the same as over all.
+
+    One of the user's own (``package.module:attr``) shares nothing with others: by its name that cannot be known.
+    """
+    whole = name.rpartition("/")[2]
+    found = frozenset(family for family, members in FAMILIES.items() if whole in members)
     return found or frozenset({name})
 
 
