@@ -138,3 +138,42 @@ def test_retrieval_from_3000_for_500_takes_seconds():
     found = nearest_texts(pool, queries)
     assert time.perf_counter() - started < 5
     assert None not in found
+
+
+# ---- whole reports
+
+
+def reported(study_id, indication, findings="clear", impression="normal", comparison=None):
+    sections = Sections(findings=findings, impression=impression, comparison=comparison)
+    return Study(study_id, f"patient of {study_id}", "toy", sections, indication=indication)
+
+
+REPORTS = [
+    reported("t1", "Fall, rib pain.", "Rib fracture.", "Fracture."),
+    reported("t2", "Cough.", "Clear.", "Normal."),
+    reported("t3", "Cough and fever.", "clear", "Normal"),
+]
+
+
+def test_the_constant_report_is_the_commonest_whole_report():
+    assert build("constant", REPORTS, TEST[:1], 0, "report") == {"h0": "Findings: Clear.\nImpression: Normal."}
+
+
+def test_a_report_is_retrieved_by_what_its_prompt_shows_and_by_nothing_else():
+    # the findings would lead to t2; the model does not see them, so they must not lead the row either
+    held_out = [reported("h1", "rib pain after a fall", "Clear.", "Normal."), reported("h2", None, "Rib fracture.")]
+    assert build("retrieval", REPORTS, held_out, 0, "report") == {
+        "h1": "Findings: Rib fracture.\nImpression: Fracture.",
+        "h2": "Findings: Clear.\nImpression: Normal.",
+    }
+
+
+def test_another_patients_report_is_a_whole_one():
+    texts = build("other_patient", [], REPORTS, 0, "report")
+    assert sorted(texts.values()) == sorted(study.sections.report for study in REPORTS)
+    assert all(texts[study.study_id] != study.sections.report for study in REPORTS)
+
+
+def test_findings_cannot_be_copied_into_a_report():
+    with pytest.raises(ConfigError, match="'copy_findings' repeats the findings, which a report is yet to say"):
+        build("copy_findings", REPORTS, TEST, 0, "report")

@@ -4,13 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radiograd import models
 from radiograd.config import ModelConfig
 from radiograd.errors import ConfigError, DataError, ModelError
-from radiograd.prompts import Prompter, alignable
+from radiograd.prompts import Prompter, alignable, imitable
 from radiograd.types import Sections, Study
 from tests import tiny
 
@@ -232,3 +232,116 @@ def _cached(folder: Path, room: int) -> Prompter:
         config = first.config.model_copy(update={"max_prompt_tokens": _frame(first) + room})
         _PROMPTERS[folder, room] = Prompter(first.tokenizer, config, "findings_to_impression")
     return _PROMPTERS[folder, room]
+
+
+# ---- whole reports ---------------------------------------------------------------------------------------------------
+
+REPORT = "Write the report."
+
+
+def _reporter(folder: Path, room: int = 200) -> Prompter:
+    config = ModelConfig(name=str(folder), system_prompt=REPORT, max_prompt_tokens=room)
+    return Prompter(models.load_tokenizer(config), config, "report")
+
+
+def _seen(indication: str | None, comparison: str | None = None) -> Study:
+    sections = Sections(findings="Small left effusion.", impression="Effusion.", comparison=comparison)
+    return Study("s1", "p1", "synthetic", sections, indication=indication)
+
+
+def test_a_report_is_asked_for_with_indication_and_comparison_and_nothing_else(
+    tiny_model: Path, plain_model: Path
+) -> None:
+    study = _seen("Cough.", "None.")
+    assert _reporter(tiny_model).prompt(study).content == [
+        {"role": "system", "content": REPORT},
+        {"role": "user", "content": "Indication: Cough.\nComparison: None."},
+    ]
+    plain = _reporter(plain_model).prompt(study).content
+    assert plain == f"{REPORT}\n\nIndication: Cough.\nComparison: None.\n\nReport:"
+
+
+def test_a_study_with_neither_has_a_prompt_that_says_so(tiny_model: Path) -> None:
+    prompt = _reporter(tiny_model).prompt(_seen(None))
+    assert prompt.content[1]["content"] == "Indication: not given"
+    assert not prompt.cut
+
+
+def test_a_report_is_learnt_with_both_headers_and_without_redaction_marks(tiny_model: Path) -> None:
+    from radiograd.train.sft import encode
+
+    prompter = _reporter(tiny_model)
+    sections = Sections(findings="The XXXX are clear.", impression="Normal.")
+    study = Study("s1", "p1", "synthetic", sections, indication="Cough.")
+    [row], _ = encode(prompter, [study])
+    prompt = prompter.ids(prompter.prompt(study).content)
+    decode = prompter.tokenizer.decode
+    assert decode(row["input_ids"][len(prompt) :]) == "Findings: The XXXX are clear.\nImpression: Normal.<|end|>"
+    learnt = decode([token for token in row["labels"] if token != -100])
+    assert "X" not in learnt
+    assert learnt.startswith("Findings: The")
+    assert learnt.endswith("\nImpression: Normal.<|end|>")
+
+
+@settings(deadline=None)  # the first example loads a tokenizer
+@given(st.text(max_size=120), st.text(max_size=120), st.integers(1, 40))
+def test_what_is_too_long_is_cut_from_the_end_and_never_from_the_middle(
+    tiny_model: Path, plain_model: Path, indication: str, comparison: str, room: int
+) -> None:
+    for folder in (tiny_model, plain_model):
+        prompter = _cached_reporter(folder, room)
+        study = _seen(indication, comparison)
+        prompt = prompter.prompt(study)
+        assert len(prompter.ids(prompt.content)) <= prompter.config.max_prompt_tokens
+        content = prompt.content if isinstance(prompt.content, str) else prompt.content[1]["content"]
+        shown = content.removeprefix(f"{REPORT}\n\n").removesuffix("\n\nReport:")
+        whole = "\n".join(f"{label}: {text}" for label, text in prompter.task.given(study))
+        assert whole.startswith(shown)
+        assert prompt.cut == (shown != whole)
+
+
+def test_the_last_text_goes_first_and_takes_its_label_along(tiny_model: Path) -> None:
+    whole = _reporter(tiny_model)
+    study = _seen("Cough.", "Films of two days ago.")
+    alone = len(whole.ids(whole.prompt(_seen("Cough.")).content))
+    prompt = _reporter(tiny_model, room=alone).prompt(study)
+    assert prompt.content[1]["content"] == "Indication: Cough."
+    assert prompt.cut
+
+
+_REPORTERS: dict[tuple[Path, int], Prompter] = {}
+
+
+def _cached_reporter(folder: Path, room: int) -> Prompter:
+    if (folder, 0) not in _REPORTERS:
+        _REPORTERS[folder, 0] = _reporter(folder)
+    first = _REPORTERS[folder, 0]
+    frame = max(len(first.ids(first._content(((label, ""),)))) for label in ("Indication", "Comparison"))
+    if (folder, room) not in _REPORTERS:
+        config = first.config.model_copy(update={"max_prompt_tokens": frame + room})
+        _REPORTERS[folder, room] = Prompter(first.tokenizer, config, "report")
+    return _REPORTERS[folder, room]
+
+
+def test_whole_reports_are_rewarded_without_their_redaction_marks_and_none_is_left_out() -> None:
+    marked = Study("a", "p", "synthetic", Sections(findings="The XXXX are clear. XXXX.", impression="Seen XXXX-XXXX."))
+    clean = _seen("Cough.")
+    found = alignable([marked, clean], 2, "report")
+    assert found[1] == clean
+    assert found[0].sections.report == "Findings: The are clear..\nImpression: Seen-."
+    assert alignable([marked, clean], 1, "impression") == [clean]
+
+
+def test_a_report_of_marks_alone_or_without_a_section_is_left_out() -> None:
+    empty = Study("a", "p", "synthetic", Sections(findings="XXXX", impression="Normal."))
+    half = Study("b", "p", "synthetic", Sections(findings="Clear.", impression=None))
+    with pytest.raises(DataError, match=r"align\.prompts=2 or more .* whose report holds no XXXX; there are 1"):
+        alignable([empty, half, _seen("Cough.")], 2, "report")
+
+
+def test_what_is_learnt_word_by_word_holds_no_redaction_mark_in_either_section() -> None:
+    marked = Study("a", "p", "synthetic", Sections(findings="The XXXX are clear.", impression="Normal."))
+    assert imitable([marked, _seen(None)], "report") == [_seen(None)]
+    assert imitable([marked, _seen(None)], "impression") == [marked, _seen(None)]
+    with pytest.raises(DataError, match="needs a training study whose report holds no XXXX; there are 0"):
+        imitable([marked], "report")

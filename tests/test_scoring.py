@@ -321,3 +321,41 @@ def test_longer_input_goes_on_after_what_was_scored_before(tmp_path):
     assert scored(path, RECORDS, made, resume=True).resumed == 2
     scored(whole, RECORDS, made)
     assert path.read_bytes() == whole.read_bytes()
+
+
+# ---- whole reports
+
+
+def test_whole_reports_are_cut_on_both_sides():
+    reference = "INDICATION: cough.\nFINDINGS: Small left effusion.\nIMPRESSION: Effusion."
+    made = plan(["report_format", "rouge1", "impression/rouge1", "findings/rouge1"])
+    made.section = "report"
+    records = [
+        Record(1, reference, "Findings: Small left effusion.\nImpression: Normal."),
+        Record(2, reference, "Effusion."),
+        Record(3, "Effusion.", "Findings: Effusion.\nImpression: Effusion."),
+    ]
+    lines, *_ = run(records, made)
+    # whole: findings small left effusion impression effusion | ... normal: 5 of 6 + 6; the indication is no part of it
+    assert lines[0]["scores"] == {
+        "report_format": 1.0,
+        "rouge1": pytest.approx(2 * 5 / 12),
+        "impression/rouge1": 0.0,
+        "findings/rouge1": 1.0,
+    }
+    assert lines[1]["scores"] == {
+        "report_format": 0.0,
+        "rouge1": pytest.approx(2 / 7),
+        "impression/rouge1": 0.0,
+        "findings/rouge1": 0.0,
+    }
+    assert set(lines[2]["scores"].values()) == {None}
+    assert lines[2]["why"]["rouge1"] == "the case has no reference that can be cut into findings and impression"
+    assert lines[2]["why"]["findings/rouge1"] == "the case has no reference"
+
+
+def test_a_file_of_scores_says_when_its_texts_were_no_impressions():
+    made = plan(["rougeL"])
+    assert "section" not in scoring.meta(made)
+    made.section = "report"
+    assert scoring.meta(made)["section"] == "report"

@@ -114,6 +114,7 @@ def test_a_dry_run_counts_what_the_run_would_do(config: RunConfig, tmp_path: Pat
     assert plan["studies"]["train"] == 20
     assert plan["problems"] == 0
     assert plan["prompts_cut"] == cut
+    assert plan["references_longer_than_generated"] == 0
     # answers: the impression's tokens and one end token; 1.5 epochs. A cut prompt may end up to two tokens short of 76
     answers = sum(len(tokenizer(s.sections.impression or "", add_special_tokens=False)["input_ids"]) + 1 for s in train)
     at_most = sum(min(n, 76) for n in whole)

@@ -227,8 +227,9 @@ class GuardConfig(Section):
     """Validation studies that are looked at, drawn with the seed at their natural prevalence."""
     gold: tuple[str, ...] | None = None
     """Metrics of the panel (null = those of monitor.PANEL that share nothing with the reward)."""
-    fall: float = Field(default=1.0, gt=0.0)
-    """Standard errors by which the panel may fall below its best while the reward rises."""
+    fall: float = Field(default=3.0, gt=0.0)
+    """Standard errors by which the panel may fall below its best while the reward rises. With 1, two of three healthy
+    runs of four looks would be stopped by chance; with 3, one in seventy (docs/decisions/)."""
     kl_stop: float | None = Field(default=None, gt=0.0)
     """Nats of KL(policy || SFT policy) a completion at which training stops (null = never)."""
 

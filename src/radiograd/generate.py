@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,11 @@ from radiograd.prompts import REDACTED, Prompter
 from radiograd.runs import Run, read_jsonl
 from radiograd.text.generated import cut
 from radiograd.types import REPORT, Study
+
+log = logging.getLogger(__name__)
+
+MANY_TRUNCATED = 0.1
+"""Share of texts cut short from which on it is told."""
 
 
 def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
@@ -43,11 +49,17 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
         for row in run.config.policies
     ]
     answers = write_texts(path, writers, tokenizer, run.config.generate, f"{run.config.section}s")
+    truncated = sum(answer["truncated"] for answer in answers)
+    if truncated > MANY_TRUNCATED * len(answers):
+        log.warning(
+            "%d of %d %ss end at generate.max_new_tokens=%d in the middle; raise it",
+            *(truncated, len(answers), run.config.section, run.config.generate.max_new_tokens),
+        )
     return {
         "studies": len(studies),
         "rows": list(run.config.policies),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
-        "truncated": sum(answer["truncated"] for answer in answers),
+        "truncated": truncated,
         "writes_redaction": sum(REDACTED in answer["text"] for answer in answers),
         **_format_kept(answers, run.config),
     }

@@ -230,7 +230,7 @@ class Work:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Never fails over a single case: what a metric cannot score is unscored with the reason."""
-        cases = [_case(*case, section=self.section) for case in batch["cases"]]
+        cases = [_case(key, a, b, c, self.section) for key, a, b, c in batch["cases"]]
         columns = {}
         for entry in self.entries:
             metric = self.prepared.get(entry) or _loaded(entry.metric, entry.convention)

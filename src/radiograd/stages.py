@@ -164,6 +164,7 @@ def check_names(config: RunConfig) -> None:
     from radiograd.data.builtin import READERS
     from radiograd.metrics import load_metric
     from radiograd.models import require_train_extra
+    from radiograd.monitor import gold_panel
     from radiograd.naming import resolve
     from radiograd.rewards import reward_of
 
@@ -175,6 +176,7 @@ def check_names(config: RunConfig) -> None:
         baselines.check(name)
     if config.reward is not None:
         reward_of(config)
+        gold_panel(config)
     if isinstance(config.align, DPOConfig):
         _check_pairs_of(config)
     if isinstance(config.select, HardestConfig):
@@ -279,8 +281,10 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
 
+    target_tokens = {study.study_id: len(prompter.target_ids(prompter.target(study))) for study in prepared.train}
+
     def trained(studies: Sequence[Study]) -> int:
-        return sum(prompt_tokens[s.study_id] + len(prompter.target_ids(prompter.target(s))) for s in studies)
+        return sum(prompt_tokens[s.study_id] + target_tokens[s.study_id] for s in studies)
 
     mean_prompt = sum(prompt_tokens[study.study_id] for study in left) / len(left)
     if isinstance(config.align, NoAlignConfig):
@@ -300,6 +304,7 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         "fine_tuned_on": len(for_sft),
         "aligned_on_at_most": 0 if isinstance(config.align, NoAlignConfig) else len(for_align),
         "prompts_cut": sum(prompt.cut for prompt in prompts.values()),
+        "references_longer_than_generated": sum(n > config.generate.max_new_tokens for n in target_tokens.values()),
         "sft_tokens": round(trained(for_sft) * config.sft.epochs),
         **sampling,
         **plan_exploration(config, left, mean_prompt, trained(for_sft)),

@@ -110,3 +110,14 @@ def test_check_reads_a_source_and_never_repeats_its_text(tmp_path):
     found = check(DataConfig(source="csv", path=str(tmp_path / "t.csv")), 0)
     assert found
     assert "secretword" not in repr(found)
+
+
+def test_studies_whose_prompt_would_be_bare_are_told_for_the_task_that_shows_it():
+    from dataclasses import replace
+
+    bare = distinct_studies(10)
+    told = [replace(s, indication="Cough.") for s in bare[:8]]
+    found = examine(Loaded([*told, *bare[8:]], []), DRAWN, 0, "report")
+    noted = about(found, "neither indication nor comparison")
+    assert (noted.level, noted.count) == ("warning", 2)
+    assert "neither indication" not in messages(examine(Loaded(bare, []), DRAWN, 0))

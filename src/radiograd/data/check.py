@@ -144,8 +144,9 @@ def _bare_prompts(usable: Sequence[Study], task: str) -> Finding | None:
     shown = TASKS[task].shown
     bare = [s.study_id for s in usable if not any(has_letter(read(s)) for _, read in shown)]
     labels = " nor ".join(label.lower() for label, _ in shown)
+    labels = f"neither {labels}" if len(shown) > 1 else f"no {labels}"
     return _finding(
-        "warning", bare, f"studies have no {labels}: there is nothing to write their {TASKS[task].section} from"
+        "warning", bare, f"studies have {labels}: there is nothing to write their {TASKS[task].section} from"
     )
 
 

@@ -14,7 +14,7 @@ REMEMBERED = 4096
 """Texts whose facts are kept: a reference is read once, not with every candidate."""
 
 
-class _Factgraph:
+class Factgraph:
     """F1 over the sets of facts at one level (``text.graph.items``); 0 when either side states none."""
 
     name: str
@@ -42,19 +42,19 @@ class _Factgraph:
         return mean_score(2 * len(theirs & ours) / both if theirs and ours else 0.0)
 
 
-class Simple(_Factgraph):
+class Simple(Factgraph):
     """Entities with their status."""
 
     name, level = "factgraph_simple", "simple"
 
 
-class Partial(_Factgraph):
+class Partial(Factgraph):
     """Entities with their status and whether they have a relation."""
 
     name, level = "factgraph_partial", "partial"
 
 
-class Complete(_Factgraph):
+class Complete(Factgraph):
     """One fact per relation: entity, status, relation, target."""
 
     name, level = "factgraph_complete", "complete"

@@ -85,6 +85,13 @@ class LabelF1:
             for case, score in zip(cases, missing, strict=True)
         ]
 
+    def positives(self, text: str) -> frozenset[str]:
+        """The labels that count as present in a text; none in an empty one."""
+        if not text.strip():
+            return frozenset()
+        [said] = self._read([text])
+        return frozenset(label for label in self.labels if self._positive(said[label]))
+
     def combine(self, sums: Mapping[str, Array]) -> Array:
         """Micro, macro or mean over cases, from summed parts."""
         if self.average == "example":

@@ -21,6 +21,7 @@ from radiograd.report.conclusion import verdict
 from radiograd.report.curves import training
 from radiograd.report.differences import difference_plot, difference_tables
 from radiograd.report.findings import finding_panel, read_labels
+from radiograd.report.guard import guard_panel
 from radiograd.report.inputs import Inputs, read_inputs
 from radiograd.report.pairs import pairs_panel
 from radiograd.report.profile import profile
@@ -60,7 +61,7 @@ def report_run(run: Run) -> dict[str, Any]:
         "page": "report.html",
         "kib": round(len(html.encode()) / 1024, 1),
         "cases": len(page["cases"]),
-        "charts": sum(len(group["charts"]) for group in page["training"]),
+        "charts": sum(len(group["charts"]) for group in (*page["training"], page["gamed"] or {"charts": ()})),
     }
 
 
@@ -85,6 +86,9 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
     concluded = verdict(evaluation, [r["name"] for r in rows], [r["name"] for r in models], main, clinical)
     if evaluation and collapse and collapse["sentences"] and collapse["sentences"][-1]["tone"] != "varied":
         concluded["sentences"] = [*concluded["sentences"], collapse["sentences"][-1]["text"]]
+    gamed = guard_panel(inputs)
+    if gamed and gamed["stopped"]:
+        concluded["sentences"] = [*concluded["sentences"], gamed["sentences"][0]["text"]]
     return {
         "name": run.config.name,
         "section": run.config.section,
@@ -106,6 +110,7 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         "collapse": collapse,
         "chosen": chosen_panel(inputs),
         "pairs": pairs_panel(inputs, run.config.seed),
+        "gamed": gamed,
         "training": [group for stage in ("sft", "align") if (group := training(inputs, stage))],
         "profile": profile(inputs.metrics),
         "missing": missing_parts(inputs),

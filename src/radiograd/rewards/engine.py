@@ -94,10 +94,10 @@ class Pending:
 class CombinedReward:
     """Several terms as one number, by default their weighted mean: in [0, 1] when every term is.
 
-    If a term with a weight above 0 is unscored so is the whole, and ``why`` names the term; a term with weight 0 is only
-    looked at. ``parts`` of a Score holds the raw value of each scored term by name. The same text for the same study is
-    scored once; scored answers are remembered up to ``cache_size``, unscored ones are asked again next time. The other
-    arguments are those of :class:`radiograd.rewards.groups.Recipe`.
+    If a term with a weight above 0 is unscored so is the whole, and ``why`` names the term; a term with weight 0 is
+    only looked at. ``parts`` of a Score holds the raw value of each scored term by name. The same text for the same
+    study is scored once; scored answers are remembered up to ``cache_size``, unscored ones are asked again next time.
+    The other arguments are those of :class:`radiograd.rewards.groups.Recipe`.
     """
 
     def __init__(

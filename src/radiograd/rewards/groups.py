@@ -40,8 +40,8 @@ def totals(values_P_G_K: ArrayLike, skipped_P_G_K: ArrayLike, length_P_G: ArrayL
     ``values_P_G_K``: NaN = unscored or skipped; ``skipped_P_G_K``: bool; ``length_P_G``: words over words of the
     reference, NaN = unknown (looked at by length control only, which then leaves the completion unscored).
 
-    combine: ``mean`` sum(w v) / sum(w); ``worst`` the lowest of the terms; ``mean_less_spread`` mean - spread x std, both
-    weighted, std of a population.
+    combine: ``mean`` sum(w v) / sum(w); ``worst`` the lowest of the terms; ``mean_less_spread`` mean - spread x std,
+    both weighted, std of a population.
 
     A skipped term (RadFlow, section 4.2) gets the mean of its group's scored values, or ``lowest`` when its group has
     none; with ``worst`` and ``mean_less_spread`` always ``lowest``, because a lone bad term costs more there than any

@@ -1,6 +1,6 @@
 """The terms of RadFlow's hierarchical reward (section 4.2, eqs. 4 to 7), for whole reports and for impressions alone.
 
-A case of section "report" holds a whole generated report; ``text.sections`` cuts it, and what has no header is not
+A case of section "report" holds a whole generated report; ``text.generated`` cuts it, and what has no header is not
 looked for. A case of section "impression" holds an impression of findings that are given, so there the facts and the
 consistency are those of the impression, and nothing is ever skipped.
 
@@ -19,20 +19,14 @@ from radiograd.metrics import no_reference
 from radiograd.metrics.bleu import Bleu4
 from radiograd.metrics.factgraph import Complete
 from radiograd.metrics.rouge import RougeL
+from radiograd.text.generated import cut
 from radiograd.text.labels import RuleLabeler
 from radiograd.text.lexicon import fingerprint
-from radiograd.text.sections import as_sections
-from radiograd.types import REPORT, Case, Score, Sections, Status, Study
+from radiograd.types import REPORT, Case, Score, Status, Study
 
 REMEMBERED: Final = 4096
-"""Texts whose sections and labels are kept."""
+"""Texts whose labels are kept."""
 NO_FINDINGS: Final = "the study has no findings"
-
-
-@lru_cache(maxsize=REMEMBERED)
-def cut(report: str) -> Sections:
-    """The sections of a generated report, as ``text.sections`` cuts it."""
-    return as_sections(report)
 
 
 class Syntax:
@@ -67,8 +61,8 @@ class Domain:
     name = "domain"
 
     def __init__(self) -> None:
-        self._metric = Complete()
-        self.signature = f"domain|findings of a report, else impression|{self._metric.signature}"
+        self.metric = Complete()
+        self.signature = f"domain|findings of a report, else impression|{self.metric.signature}"
 
     def case(self, case: Case) -> Case:
         """What is really compared: a case of the findings, or the case itself."""
@@ -78,7 +72,7 @@ class Domain:
 
     def score(self, cases: Sequence[Case]) -> list[Score]:
         """One Score per case."""
-        return self._metric.score([self.case(case) for case in cases])
+        return self.metric.score([self.case(case) for case in cases])
 
 
 class Consistent:

@@ -27,12 +27,13 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, uns
 from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
+from radiograd.monitor import TextMonitor
 from radiograd.prompts import Prompter, alignable
 from radiograd.rewards import CombinedReward, reward_of
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.rl.clipping import critical_aware
 from radiograd.runs import Run, write_jsonl
-from radiograd.train import capo, checkpoints, samplers, scoring, settings
+from radiograd.train import capo, checkpoints, guard, samplers, scoring, settings
 from radiograd.train.order import distinct_batches
 from radiograd.train.rewarding import RolloutReward
 from radiograd.types import Study
@@ -62,9 +63,13 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
+    references = [text for study in train if (text := study.sections.text(config.section))]
+    monitor = TextMonitor(references)
+    watching = guard.load_guard(run, reward, prompter, references, monitor)
     trainer = PolicyTrainer(
         run=run,
         reward=reward,
+        monitor=monitor,
         studies={study.study_id: study for study in studies},
         sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
         model=model,
@@ -74,15 +79,21 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         ),
         processing_class=tokenizer,
         peft_config=models.lora_config(config.model.lora),
-        callbacks=[checkpoints.Keeper(run, "align", metrics_row)],
+        callbacks=[checkpoints.Keeper(run, "align", metrics_row), *([watching] if watching else [])],
     )
     critical = [study.critical is not False for study in studies if run.config.asks_criticality]
     if config.grpo.clip == "critical":
         _warn_if_one_sided(sum(critical) / len(critical), config.grpo.eps / config.grpo.clip_factor)
     settings.quiet(trainer)
     settings.train(trainer, run, "align", folder / "checkpoints")
-    settings.save_adapter(trainer, folder / "adapter")
+    guarded: dict[str, Any] = {}
+    if watching is None:
+        settings.save_adapter(trainer, folder / "adapter")
+    else:
+        guarded = {"guard": watching.finish(trainer, folder / "adapter"), "seconds_guard": round(watching.seconds, 1)}
     checkpoints.discard(folder / "checkpoints")
+    if watching is not None:
+        watching.tidy()
     shutil.rmtree(folder / "sampler", ignore_errors=True)
     return {
         "studies": len(studies),
@@ -90,6 +101,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         "prompts_cut": sum(p.cut for p in prompts),
         **({"critical": sum(critical)} if critical else {}),
         "steps": trainer.state.global_step,
+        **guarded,
         **settings.facts(config.model, trainer.state.num_input_tokens_seen),
     }
 
@@ -113,12 +125,14 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         reward: CombinedReward,
         studies: Mapping[str, Study],
         sampler: samplers.Sampler = samplers.builtin,
+        monitor: TextMonitor | None = None,
         **kwargs: Any,
     ) -> None:
         self.run, self.reward, self.studies, self.sampler = run, reward, studies, sampler
         self._rewards = RolloutReward(reward, studies, run.config.section)
         self._asked_for: list[str] = []
         self._began: tuple[float, float] | None = None
+        self.monitor = monitor
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
         self._live: Any = None
@@ -228,6 +242,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         noted["dead_groups"].append(float(dead_groups(rewards_P_G).float().mean()))
         noted["words_mean"].append(sum(len(case.candidate.split()) for case in cases) / len(cases))
         noted["distinct_frac"].append(len({(case.study.study_id, case.candidate) for case in cases}) / len(cases))
+        for name, value in self.monitor(cases).items() if self.monitor else ():
+            noted[f"monitor/{name}"].append(value)
         for term in self.reward.terms:
             found = [score.parts[term.name] for score in scores if term.name in score.parts]
             if found:
@@ -440,7 +456,7 @@ _NAMES = {
     "step_time": "seconds/step",
 }
 _OURS = (
-    *("reward/", "variance_share/", "critical/", "normal/", "seconds/"),
+    *("reward/", "variance_share/", "monitor/", "critical/", "normal/", "seconds/"),
     *("dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac", "kl_completion"),
 )
 
