@@ -30,7 +30,7 @@ def writing_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("writing")
     config = ModelConfig(name=str(tiny_model), dtype="float32", device="cpu")
     tokenizer, model = models.load_tokenizer(config), models.load_policy(config).train()
-    prompter = Prompter(tokenizer, config)
+    prompter = Prompter(tokenizer, config, "findings_to_impression")
     rows = [
         (prompter.ids(prompter.prompt(s).content), prompter.target_ids(s.sections.impression or ""))
         for s in tiny.studies(400, seed=5)

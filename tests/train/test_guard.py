@@ -129,7 +129,7 @@ def _weights(folder: Path) -> bytes:
 def _greedy(run: Run, adapter: Path | None) -> list[list[int]]:
     policy = models.load_policy(run.config.model, merged=[run.path / "sft" / "adapter"], adapter=adapter)
     tokenizer = models.load_tokenizer(run.config.model)
-    prompter = Prompter(tokenizer, run.config.model)
+    prompter = Prompter(tokenizer, run.config.model, "findings_to_impression")
     prompts = [prompter.ids(prompter.prompt(study).content) for study in VAL]
     return decode(policy, prompts, max_new_tokens=24, eos=end_tokens(policy, tokenizer), pad=tokenizer.pad_token_id)
 
