@@ -103,7 +103,7 @@ def test_the_chosen_are_the_worst_predicted_and_alignment_sees_no_others(finishe
 def test_a_prediction_is_the_greedy_text_of_the_fine_tuned_model(finished: Run) -> None:
     config = finished.config
     tokenizer = models.load_tokenizer(config.model)
-    prompter = Prompter(tokenizer, config.model)
+    prompter = Prompter(tokenizer, config.model, config.task)
     model = models.load_policy(config.model, merged=[finished.path / "sft" / "adapter"])
     said = {row["study_id"]: row for row in read_jsonl(finished.path / "select" / "predictions.jsonl")}
     for study in read_split(finished, "train")[:3]:
@@ -271,6 +271,23 @@ def test_pairs_and_more_fine_tuning_are_made_of_the_chosen_too(tiny_model: Path,
         *("data", "sft", "annotate", "select", "align"),
     )
     assert run.facts("align")["studies"] == len(chosen(run))
+
+
+def test_whole_reports_are_held_against_whole_reports(tiny_model: Path, tmp_path: Path) -> None:
+    select = {"by": "hardest", "share": 0.2, "metrics": METRICS}
+    rows = ["study_id,patient_id,indication,findings,impression"]
+    rows += [f"s{k},p{k},Pain {k},Film {k} is clear of any nodule {k % 7}.,Normal XXXX {k}." for k in range(40)]
+    path = tmp_path / "reports.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    data = {"source": "csv", "path": str(path), "split": {"val": 0.0, "test": 0.2, "near_duplicate": 1.0}}
+    evaluate = {"resamples": 100, "metrics": ["rougeL"], "baselines": ["constant"]}
+    config = config_of(tmp_path, tiny_model, "reports", select, task="report", data=data, evaluate=evaluate)
+    run = go(config, tmp_path / "runs", "data", "sft", "annotate", "select")
+    # a redaction mark leaves an impression out; whole reports lose the mark alone
+    assert len(lines(run)) == len(read_split(run, "train"))
+    assert read_json(run.path / "selection_summary.json")["section"] == "report"
+    assert len(chosen(run)) == -(-len(lines(run)) // 5)
+    assert {study.study_id for study in aligned_on(run)} == chosen(run)
 
 
 def test_a_threshold_that_leaves_too_few_says_so_and_leaves_the_scores_to_look_at(

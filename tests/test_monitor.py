@@ -291,3 +291,8 @@ def test_what_the_texts_do_not_give_is_left_out() -> None:
 @pytest.mark.parametrize(("ratio", "told"), [(0.89, True), (0.9, False), (1.1, False), (1.11, True)])
 def test_positives_more_than_a_tenth_off_are_told(ratio: float, told: bool) -> None:
     assert bool(strays({"positives_ratio": ratio})) is told
+
+
+def test_a_term_over_one_section_counts_what_its_metric_counts() -> None:
+    assert families("findings/statements") == families("statements")
+    assert families("impression_f1_all") == families("impression_f1") == frozenset({"labels"})
