@@ -229,7 +229,7 @@ class GuardConfig(Section):
     """Metrics of the panel (null = those of monitor.PANEL that share nothing with the reward)."""
     fall: float = Field(default=3.0, gt=0.0)
     """Standard errors by which the panel may fall below its best while the reward rises. With 1, two of three healthy
-    runs of four looks would be stopped by chance; with 3, one in seventy (docs/decisions/)."""
+    runs of four looks would be stopped by chance; with 3, one in ninety (docs/decisions/0012)."""
     kl_stop: float | None = Field(default=None, gt=0.0)
     """Nats of KL(policy || SFT policy) a completion at which training stops (null = never)."""
 
