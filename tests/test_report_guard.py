@@ -106,7 +106,8 @@ def test_monitors_have_charts_here_with_lines_to_hold_them_against_and_none_amon
     assert "cannot say" in panel["sentences"][0]["text"]
     charts = {chart["title"]: chart["svg"] for chart in panel["charts"]}
     assert len(charts) == 4
-    assert "±10 %" in charts["Findings stated, against the radiologists'"]
+    assert "+10 %" in charts["Findings stated, against the radiologists’"]
+    assert "−10 %" in charts["Findings stated, against the radiologists’"]
     assert "theirs" in charts["Templates"]
     assert "first rollout" in charts["Different word pairs"]
     curves = training(inputs, "align")

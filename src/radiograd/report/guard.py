@@ -88,7 +88,7 @@ def _gold_charts(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     marks = [looks[-1]["best_step"]]
     return [
         _chart("Gold panel and reward, same texts", "", looks, {"gold": "gold panel", "proxy": "reward"}, marks=marks),
-        _chart("KL to the SFT model", "nats per impression", looks, {"kl": "KL"}, marks=marks),
+        _chart("KL to the SFT model", "nats per text", looks, {"kl": "KL"}, marks=marks),
     ]
 
 
@@ -100,10 +100,10 @@ def _monitor_charts(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         row[f"{MONITOR}template_share_reference"] for row in logged if f"{MONITOR}template_share_reference" in row
     ]
     first = next((row[f"{MONITOR}distinct_2"] for row in logged if f"{MONITOR}distinct_2" in row), None)
-    band = [(f"±{100 * POSITIVES_BAND:.0f} %", 1 + POSITIVES_BAND), ("", 1 - POSITIVES_BAND)]
+    band = [(f"{sign}{100 * POSITIVES_BAND:.0f} %", 1 + way * POSITIVES_BAND) for sign, way in (("+", 1), ("−", -1))]
     wanted: list[tuple[str, str, str, list[Line]]] = [
-        ("positives_ratio", "Findings stated, against the radiologists'", "ratio", band),
-        ("words_ratio", "Words, against the radiologists'", "ratio", [("theirs", 1.0)]),
+        ("positives_ratio", "Findings stated, against the radiologists’", "ratio", band),
+        ("words_ratio", "Words, against the radiologists’", "ratio", [("theirs", 1.0)]),
         ("template_share", "Templates", "share of texts", [("theirs", sum(theirs) / len(theirs))] if theirs else []),
         ("distinct_2", "Different word pairs", "share of pairs", [] if first is None else [("first rollout", first)]),
     ]
