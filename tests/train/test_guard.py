@@ -246,18 +246,19 @@ def test_the_kl_is_that_of_the_next_token_over_the_whole_vocabulary(sharp_model:
         models.load_policy(config),
         get_peft_model(models.load_policy(config), models.lora_config(config.lora)),
     )
-    prompt, answer = [7, 40, 9], [11, 300, 1]
-    assert kl_along(policy, prompt, answer, 0.7) == [0.0, 0.0, 0.0]  # a fresh adapter changes nothing
+    prompts, answers = [[7, 40, 9], [8, 30, 20, 10, 5]], [[11, 300, 1], [12]]
+    assert kl_along(policy, prompts, answers, 0.7) == [[0.0, 0.0, 0.0], [0.0]]  # a fresh adapter changes nothing
     for name, weight in policy.named_parameters():
         if "lora_B" in name:
             weight.data = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)) * 0.1
-    with torch.no_grad():
-        p, q = (
-            torch.log_softmax(m(torch.tensor([[*prompt, *answer]])).logits[0, 2:5] / 0.7, -1) for m in (policy, sft)
-        )
-    expected = (p.exp() * (p - q)).sum(-1)
-    assert float(expected.min()) > 1e-3
-    assert kl_along(policy, prompt, answer, 0.7) == pytest.approx(expected.tolist(), abs=1e-5)
+    found = kl_along(policy, prompts, answers, 0.7)
+    for prompt, answer, one in zip(prompts, answers, found, strict=True):
+        with torch.no_grad():
+            ids = torch.tensor([[*prompt, *answer]])
+            p, q = (torch.log_softmax(m(ids).logits[0, len(prompt) - 1 : -1] / 0.7, -1) for m in (policy, sft))
+        expected = (p.exp() * (p - q)).sum(-1)
+        assert float(expected.min()) > 1e-3
+        assert one == pytest.approx(expected.tolist(), abs=1e-5)
     assert all(weight.requires_grad for name, weight in policy.named_parameters() if "lora_" in name)
 
 

@@ -41,6 +41,7 @@ FEWEST = 8
 """Validation studies without which nobody looks: a standard error of fewer says nothing."""
 KL_STUDIES = 16
 """Studies, the first drawn, on whose texts the KL is computed: two passes over each, where a look pays for one."""
+_KL_BATCH = 8
 
 
 def load_guard(
@@ -224,7 +225,11 @@ class Guard(TrainerCallback):  # type: ignore[misc]
     def _kl(self, model: Any, tokens: Mapping[str, list[int]]) -> tuple[float, float]:
         """Mean KL a completion and a token, over the first :data:`KL_STUDIES` studies."""
         temperature = self.run.config.grpo.temperature
-        found = [kl_along(model, self.ids[key], tokens[key], temperature) for key in list(self.studies)[:KL_STUDIES]]
+        keys = sorted(list(self.studies)[:KL_STUDIES], key=lambda key: len(self.ids[key]))
+        found: list[list[float]] = []
+        for first in range(0, len(keys), _KL_BATCH):
+            some = keys[first : first + _KL_BATCH]
+            found += kl_along(model, [self.ids[key] for key in some], [tokens[key] for key in some], temperature)
         return sum(sum(one) for one in found) / len(found), sum(map(sum, found)) / sum(map(len, found))
 
     # -- files
@@ -283,25 +288,38 @@ class Guard(TrainerCallback):  # type: ignore[misc]
         }
 
 
-def kl_along(model: Any, prompt: Sequence[int], answer: Sequence[int], temperature: float) -> list[float]:
-    """KL(policy || adapter switched off) of the next token, in nats, at each place of one answer.
+def kl_along(
+    model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], temperature: float
+) -> list[list[float]]:
+    """KL(policy || adapter switched off) of the next token, in nats, at each place of each answer.
 
     Exact at each place, over the whole vocabulary. By the chain rule the mean of their sum over answers drawn from the
     policy is the KL of the distributions of whole answers; along the greedy answer it is that sum on one path, the
-    policy's likeliest.
+    policy's likeliest. Keeps two (B, T, V) blocks of float32, T the longest answer.
     """
-    ids = torch.tensor([[*prompt, *answer]], device=model.device)
+    before, behind = max(map(len, prompts)), max(map(len, answers))
+    shape, at = (len(prompts), before + behind), model.device
+    ids, mask = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        where = slice(before - len(prompt), before + len(answer))  # prompts end in one column
+        ids[row, where], mask[row, where] = torch.tensor([*prompt, *answer]), 1
+    given = {
+        "input_ids": ids.to(at),
+        "attention_mask": mask.to(at),
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0).to(at),
+    }
 
     def logps() -> Any:
         with torch.no_grad(), models.precision(model):
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(answer) + 1).logits[0, :-1]
+            logits = model(**given, use_cache=False, logits_to_keep=behind + 1).logits[:, :-1]
         return torch.log_softmax(logits.float() / temperature, dim=-1)
 
     policy = logps()
     with model.disable_adapter():
         sft = logps()
     # rounding may leave a place that did not change a hair below 0
-    return [max(0.0, float(value)) for value in (policy.exp() * (policy - sft)).sum(-1)]
+    found = (policy.exp() * (policy - sft)).sum(-1).clamp(min=0).tolist()
+    return [row[: len(answer)] for row, answer in zip(found, answers, strict=True)]
 
 
 @contextmanager
