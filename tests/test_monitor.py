@@ -33,6 +33,7 @@ from radiograd.monitor import (
     strays,
     unit_value,
 )
+from radiograd.rewards.builtin import TERMS
 from radiograd.types import Case, Score, Sections, Study
 
 # ---- the panel -------------------------------------------------------------------------------------------------------
@@ -58,9 +59,7 @@ def test_every_preset_and_every_metric_as_reward_leaves_at_least_two(reward: obj
 
 def test_every_metric_of_ours_has_a_family_and_the_panel_has_one_of_each() -> None:
     assert not set(METRICS) - {name for members in FAMILIES.values() for name in members}
-    assert not {term for preset in REWARD_PRESETS.values() for term in preset} - {
-        n for m in FAMILIES.values() for n in m
-    }
+    assert not set(TERMS) - {name for members in FAMILIES.values() for name in members}
     assert len({family for name in PANEL for family in families(name)}) == len(PANEL)
     assert set(PANEL) <= set(RULES)  # nothing has to be fetched
 
@@ -76,6 +75,7 @@ def test_a_term_without_weight_is_only_looked_at_and_length_control_pays_for_len
     [
         ({"rougeL": 1.0}, ["rougeL"], "rougeL is no independent judge .* counts words, .* pays for that by rougeL"),
         ({"rougeL": 1.0}, ["statements", "bleu2"], "bleu2 is no independent judge .* counts words"),
+        ({"impression/label_f1_14": 1.0}, ["findings/label_f1_5"], "findings/label_f1_5 .* counts labels"),
         ("hierarchical", ["label_f1_14"], "it counts labels, and the reward pays for that by impression_f1"),
         ({"my.module:length": 1.0}, ["my.module:length"], r"my\.module:length is no independent judge"),
         ({"rougeL": 1.0}, [], "name at least one metric"),
@@ -291,3 +291,8 @@ def test_what_the_texts_do_not_give_is_left_out() -> None:
 @pytest.mark.parametrize(("ratio", "told"), [(0.89, True), (0.9, False), (1.1, False), (1.11, True)])
 def test_positives_more_than_a_tenth_off_are_told(ratio: float, told: bool) -> None:
     assert bool(strays({"positives_ratio": ratio})) is told
+
+
+def test_a_term_over_one_section_counts_what_its_metric_counts() -> None:
+    assert families("findings/statements") == families("statements")
+    assert families("impression_f1_all") == families("impression_f1") == frozenset({"labels"})

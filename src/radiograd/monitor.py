@@ -41,8 +41,9 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "length": ("length_ratio", "fidelity"),
     "statements": (*_STATEMENTS, "fidelity"),
     "facts": (*(name for name in METRICS if name.startswith("factgraph")), "fidelity", "domain"),
-    "labels": (*(name for name in METRICS if name.startswith("label_f1")), "impression_f1"),
+    "labels": (*(name for name in METRICS if name.startswith("label_f1")), "impression_f1", "impression_f1_all"),
     "consistency": ("consistent",),
+    "format": ("report_format",),
     "embeddings": ("bertscore", "embedscore", "radcliq_v0", "radcliq_v1"),
     "chexbert": ("chexbert_f1_14", "chexbert_f1_5", "sembscore", "radcliq_v0", "radcliq_v1"),
     "radgraph": ("radgraph_simple", "radgraph_partial", "radgraph_complete", "radcliq_v0", "radcliq_v1"),
@@ -54,9 +55,12 @@ in one is no evidence from the other."""
 
 
 def families(name: str) -> frozenset[str]:
-    """What a metric or reward term counts. One of the user's own (``package.module:attr``) shares nothing with others:
-    by its name that cannot be known."""
-    found = frozenset(family for family, members in FAMILIES.items() if name in members)
+    """What a metric or reward term counts; over one section of a report (``impression/NAME``) the same as over all.
+
+    One of the user's own (``package.module:attr``) shares nothing with others: by its name that cannot be known.
+    """
+    whole = name.rpartition("/")[2]
+    found = frozenset(family for family, members in FAMILIES.items() if whole in members)
     return found or frozenset({name})
 
 

@@ -132,7 +132,8 @@ def test_references_are_abnormal_where_that_is_known_and_hold_no_redaction():
     assert [c.study.study_id for c in reference_cases([normal, short, unknown], "impression", 9)] == ["n", "u"]
     assert len(reference_cases(STUDIES, "report", 2)) == 2
     marked = Study("m", "m", "toy", Sections(findings="XXXX opacity. Clear.", impression="Opacity XXXX."), normal=False)
-    assert [c.candidate for c in reference_cases([marked], "report", 9)] == [
+    nothing = Study("z", "z", "toy", Sections(findings="XXXX", impression="Large left effusion."), normal=False)
+    assert [c.candidate for c in reference_cases([marked, nothing], "report", 9)] == [
         "Findings: opacity. Clear.\nImpression: Opacity."
     ]
     with pytest.raises(DataError, match="no report"):

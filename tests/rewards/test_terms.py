@@ -8,8 +8,9 @@ from radiograd.config import REWARD_PRESETS
 from radiograd.judges.builtin import load_judge
 from radiograd.judges.protocol import Verdict
 from radiograd.metrics import load_metric
+from radiograd.metrics.factgraph import facts_of
 from radiograd.rewards import build_reward, totals
-from radiograd.rewards.terms import Consistent, Domain, ImpressionF1, ImpressionF1All, Syntax
+from radiograd.rewards.terms import Consistent, Domain, ImpressionF1, ImpressionF1All, Syntax, present
 from radiograd.types import Case, Sections, Study
 
 FINDINGS = "Heart size is enlarged. Small left pleural effusion. No pneumothorax."
@@ -193,6 +194,17 @@ def test_without_an_impression_to_be_like_it_is_unscored_and_not_skipped():
     for section in ("impression", "report"):
         [score] = ImpressionF1().score([Case(study, "Normal.", section)])
         assert (score.skipped, score.why) == (False, "the study has no impression")
+
+
+def test_a_reference_is_read_once_however_many_candidates_there_are():
+    facts_of.cache_clear()
+    present.cache_clear()
+    texts = [f"Small effusion of {k} mm." for k in range(5)]
+    for _ in range(2):
+        Domain().score([impression(text) for text in texts])
+        ImpressionF1().score([impression(text) for text in texts])
+    assert facts_of.cache_info().misses == 5 + 1
+    assert present.cache_info().misses == 5 + 1
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------

@@ -85,19 +85,19 @@ class _Judged:
         self._make, self._judge = make, judge
 
     @cached_property
-    def term(self) -> Any:
-        """The term with its judge."""
+    def term_with_judge(self) -> Any:
+        """The term itself."""
         return self._make(self._judge())
 
     @property
     def signature(self) -> str:
         """The term's."""
-        found: str = self.term.signature
+        found: str = self.term_with_judge.signature
         return found
 
     def score(self, cases: Sequence[Case]) -> list[Score]:
         """The term's."""
-        found: list[Score] = self.term.score(cases)
+        found: list[Score] = self.term_with_judge.score(cases)
         return found
 
 

@@ -102,13 +102,15 @@ def failed(found: Iterable[Probed]) -> list[str]:
 def reference_cases(studies: Iterable[Study], section: str, limit: int) -> list[Case]:
     """The references themselves as candidates: at most ``limit``, abnormal ones where the source says which are.
 
-    As in training (``prompts.alignable``) an impression with a redaction mark is left out, and a whole report loses
-    its marks. References of at most three words are left out too.
+    As in training (``prompts.alignable``) an impression with a redaction mark is left out; a whole report loses its
+    marks, and is left out when a section held nothing else. So are references of at most three words.
     """
-    shown = [unredacted(study) for study in studies] if section == REPORT else studies
+    if section == REPORT:
+        cleaned = [unredacted(study) for study in studies]
+        studies = [study for study in cleaned if study.sections.findings and study.sections.impression]
     usable = [
         study
-        for study in shown
+        for study in studies
         if (reference := study.sections.text(section))
         and len(reference.split()) > SHORTEST
         and REDACTED not in reference

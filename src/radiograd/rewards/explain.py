@@ -114,7 +114,7 @@ def _difference(after: float, before: float) -> float | None:
 
 def evidence(term: Term, case: Case) -> dict[str, Any]:
     """What the value of one term rests on; for a term that we know nothing of, the parts of its Score."""
-    target = getattr(term.metric, "term", term.metric)
+    target = getattr(term.metric, "term_with_judge", term.metric)
     if isinstance(target, OfSection) and not hasattr(target, "prepare"):
         return _of_section(term, case)
     if isinstance(target, Consistent):

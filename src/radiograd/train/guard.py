@@ -29,7 +29,7 @@ from radiograd.decoding import decode, end_tokens, plan_batches
 from radiograd.errors import RunError
 from radiograd.metrics import Metric, prepare, start
 from radiograd.monitor import Look, TextMonitor, Verdict, Watch, gold_panel, mean_and_error, panel_values, strays
-from radiograd.prompts import Prompter
+from radiograd.prompts import Prompter, unredacted
 from radiograd.rewards import score_cases
 from radiograd.runs import Run, append_jsonl, read_jsonl, write_jsonl
 from radiograd.train import settings
@@ -72,12 +72,13 @@ def load_guard(
 
 def draw(studies: Sequence[Study], most: int, seed: int, section: str) -> list[Study]:
     """At most ``most`` studies that have a reference, drawn by a hash of seed and id: at their natural prevalence, and
-    the same whatever order they come in."""
+    the same whatever order they come in. Redaction marks leave the references, or writing them would count."""
 
     def lot(study: Study) -> bytes:
         return hashlib.sha256(f"{seed}:guard:{study.study_id}".encode()).digest()
 
-    return sorted((study for study in studies if (study.sections.text(section) or "").strip()), key=lot)[:most]
+    clean = (unredacted(study) for study in studies)
+    return sorted((study for study in clean if (study.sections.text(section) or "").strip()), key=lot)[:most]
 
 
 class Guard(TrainerCallback):  # type: ignore[misc]
