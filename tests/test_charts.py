@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from radiograd.charts import (
     Interval,
     Series,
+    histogram,
     interval_plot,
     known_runs,
     line_chart,
@@ -185,3 +186,40 @@ def test_a_chart_can_stand_as_a_file_of_its_own() -> None:
     assert root.tag.endswith("svg")
     assert "stroke" in (root[0].text or "")
     assert root[0].tag.endswith("style")
+
+
+# ---- histograms
+
+
+def bars(svg: str) -> list[tuple[str, float, float, int]]:
+    """(class, top, bottom, count) of each bar, in the order drawn."""
+    found = []
+    for one in ElementTree.fromstring(svg).iter():
+        if one.get("class", "").startswith("bar") and len(one):
+            top, height = float(one.get("y", "")), float(one.get("height", ""))
+            found.append((one.get("class", ""), top, top + height, int((one[0].text or "").split(": ")[1].split()[0])))
+    return found
+
+
+def test_a_histogram_stacks_its_groups() -> None:
+    # bins of 0.05 from 0 to 1: one bar of two chosen, and one of another on top of one of the same bin
+    svg = histogram({"chosen": [0.01, 0.02, 0.52], "others": [0.52, 0.98]}, "S", "S", cut=0.5)
+    drawn = bars(svg)
+    assert [(css, count) for css, _, _, count in drawn] == [("bar s0", 2), ("bar s0", 1), ("bar s1", 1), ("bar s1", 1)]
+    assert drawn[2][2] == drawn[1][1]  # the second group stands where the first one ends
+    assert "3 chosen; 2 others; cut at 0.5" in svg
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), max_size=40),
+    st.lists(st.floats(-1e6, 1e6), max_size=40),
+)
+def test_every_value_falls_into_one_bin_inside_the_chart(a: list[float], b: list[float]) -> None:
+    if not a and not b:
+        with pytest.raises(ValueError, match="has no value to draw"):
+            histogram({"a": a, "b": b}, "S", "S")
+        return
+    drawn = bars(histogram({"a": a, "b": b}, "S", "S"))
+    assert sum(count for css, *_, count in drawn if css == "bar s0") == len(a)
+    assert sum(count for css, *_, count in drawn if css == "bar s1") == len(b)
+    assert all(0 <= top <= bottom <= 190 for _, top, bottom, _ in drawn)

@@ -96,6 +96,7 @@ def write_config(folder: Path, model: Path, **changes: Any) -> Path:
         "model": {"name": str(model), "dtype": "float32", "lora": {"rank": 4, "alpha": 8}},
         "sft": {"batch_size": 8, "micro_batch": 8, "checkpoint_every": 3},
         "align": {
+            "guard": {"every": 0},
             "rollouts": 2,
             "prompts": 2,
             "group_size": 4,

@@ -15,6 +15,7 @@ from radiograd.config import (
     SHIPPED_CONFIGS,
     DPOConfig,
     GRPOConfig,
+    HardestConfig,
     RunConfig,
     apply_override,
     difference,
@@ -268,6 +269,14 @@ def test_the_value_of_an_override_is_yaml(override: str, key: str, value: Any) -
     assert getattr(parse_config(values, "x").model, key) == value
 
 
+def test_a_key_of_a_selection_by_name_can_be_overridden() -> None:
+    values: dict[str, Any] = {}
+    for override in ("select=hardest", "select.share=0.2"):
+        apply_override(values, override)
+    assert values == {"select": {"by": "hardest", "share": 0.2}}
+    assert parse_config(values, "test").select == HardestConfig(share=0.2)
+
+
 def test_an_override_may_hold_lists_and_mappings() -> None:
     values: dict[str, Any] = {}
     for override in ("evaluate.metrics=[rougeL, bleu2]", "align.reward={rougeL: 1, bleu2: 5e-1}"):
@@ -341,7 +350,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, (int, float)):
         return [value * 2, value / 2, value + 1, value - 1, 0.5]
     if value is None:
-        return [3, "text"]
+        return [3, "text", ["text"], ["rougeL"]]
     if isinstance(value, (list, dict)):
         further = [{"name": "there", "source": "csv"}]
         return [
@@ -351,7 +360,7 @@ def others(value: Any) -> list[Any]:
             further,
         ]
     strings = ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
-    return [*strings, "sft", "judge_winner", "random", "style"]
+    return [*strings, "sft", "judge_winner", "random", "style", "labels", "worst", "critical"]
 
 
 DEFAULTS = {config.align.type: config for config in (RunConfig(), RunConfig(align=DPOConfig()))}

@@ -16,11 +16,12 @@ import yaml
 
 from tests import tiny
 
-# 42 of the 60 studies train: 11 SFT steps, a checkpoint every 4; 14 rollouts of 4 studies and two updates each are 28
-# steps, a checkpoint every 4, and the studies are gone through more than once (42 // 4 = 10 rollouts).
+# 42 of the 70 studies train: 11 SFT steps, a checkpoint every 4; 14 rollouts of 4 studies and two updates each are 28
+# steps, a checkpoint every 4, and the studies are gone through more than once (42 // 4 = 10 rollouts). The guard looks
+# after every third rollout, so that looks and checkpoints fall together now and then.
 OVERRIDES: dict[str, Any] = {
     "name": "killed",
-    "data": {"source": "csv", "split": {"val": 0.1, "test": 0.2}},
+    "data": {"source": "csv", "split": {"val": 0.2, "test": 0.2}},
     "model": {"device": "cpu", "dtype": "float32", "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}},
     "sft": {"batch_size": 4, "micro_batch": 2, "checkpoint_every": 4, "lr": 2e-2},
     "align": {
@@ -32,6 +33,7 @@ OVERRIDES: dict[str, Any] = {
         "max_new_tokens": 8,
         "checkpoint_every": 2,
         "log_rollouts_every": 3,
+        "guard": {"every": 3, "studies": 8, "fall": 99.0},
         "lr": 1e-2,
         "beta": 0.04,
     },
@@ -47,7 +49,7 @@ def config(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The configuration file of every run here."""
     folder = tmp_path_factory.mktemp("resume")
     values = json.loads(json.dumps(OVERRIDES))
-    values["data"]["path"] = str(tiny.write_table(folder / "reports.csv", 60))
+    values["data"]["path"] = str(tiny.write_table(folder / "reports.csv", 70))
     values["model"]["name"] = str(tiny_model)
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -118,6 +120,7 @@ POINTS: dict[str, Callable[[Path], bool]] = {
     "as the SFT adapter is written": _exists("sft/adapter.part"),
     "between SFT and alignment": _exists("done/sft.json"),
     "between the two updates of a rollout": _rows("align", 7),
+    "just after a look": lambda run: _lines(run / "guard.jsonl") >= 3,
     "while an alignment checkpoint is written": _exists("align/checkpoints/checkpoint-8"),
     "just after an alignment checkpoint": _exists("align/checkpoints/step_000012/DONE"),
     "in the second pass over the studies": _rows("align", 25),

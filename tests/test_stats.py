@@ -219,3 +219,35 @@ def test_scored_cases_without_a_corpus_value_give_none_and_not_nan():
     assert (found.value, found.low, found.high, found.n) == (None, None, None, 2)
     gap = paired(parts([0.5, 1.0]), parts([0.0, 1.0]), nothing, counts(2))
     assert (gap.difference, gap.low, gap.p, gap.n) == (None, None, None, 2)
+
+
+# ---- agreement of two
+
+
+def agreed(both: int, first: int, second: int, neither: int) -> dict[str, np.ndarray]:
+    a = [True] * (both + first) + [False] * (second + neither)
+    b = [True] * both + [False] * first + [True] * second + [False] * neither
+    return {name: column.sum() for name, column in stats.agreement_parts(a, b).items()}
+
+
+def test_cohens_example() -> None:
+    # 20 + 15 of 50 agree: .7. By chance .5 * .6 yes and .5 * .4 no: .5. (.7 - .5) / (1 - .5) = .4
+    sums = agreed(20, 5, 10, 15)
+    assert float(stats.raw_agreement(sums)) == pytest.approx(0.7)
+    assert float(stats.cohens_kappa(sums)) == pytest.approx(0.4)
+
+
+def test_kappa_is_one_for_the_same_answers_and_unknown_when_only_one_answer_is_given() -> None:
+    assert float(stats.cohens_kappa(agreed(3, 0, 0, 5))) == pytest.approx(1.0)
+    assert np.isnan(stats.cohens_kappa(agreed(4, 0, 0, 0)))
+    assert float(stats.raw_agreement(agreed(4, 0, 0, 0))) == 1.0
+    assert np.isnan(stats.raw_agreement(agreed(0, 0, 0, 0)))
+
+
+@given(st.tuples(*[st.integers(0, 30)] * 4).filter(lambda cells: sum(cells) > 0))
+def test_kappa_does_not_depend_on_who_is_first_nor_on_what_yes_means(cells) -> None:
+    both, first, second, neither = cells
+    kappa = stats.cohens_kappa(agreed(both, first, second, neither))
+    np.testing.assert_allclose(stats.cohens_kappa(agreed(both, second, first, neither)), kappa, atol=1e-12)
+    np.testing.assert_allclose(stats.cohens_kappa(agreed(neither, first, second, both)), kappa, atol=1e-12)
+    assert np.isnan(kappa) or -1 - 1e-9 <= float(kappa) <= 1 + 1e-9

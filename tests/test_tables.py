@@ -131,3 +131,47 @@ def test_the_whole_summary_names_set_strata_and_signatures():
 def test_an_unknown_stratum_is_an_error():
     with pytest.raises(KeyError, match="young"):
         tables.scores_grid(SUMMARY, "young")
+
+
+# ---- what is critical, and what was chosen
+
+
+def test_agreement_is_shown_with_its_two_by_two_table():
+    found = {"value": 0.965, "low": 0.958, "high": 0.971}
+    unknown = {"value": None, "low": None, "high": None}
+    row = {"a": "judge", "b": "codes", "n": 9, "both": 3, "first": 1, "second": 2, "neither": 3}
+    counted = {"answered": 9, "unanswered": 1, "critical": 4, "share": 4 / 9}
+    summary = {
+        "studies": 10,
+        "source": "judge",
+        "sources": {"judge": counted, "codes": counted},
+        "agreement": [{**row, "agreement": found, "kappa": unknown}],
+    }
+    assert tables.agreement_grid(summary)[1] == [
+        *("judge", "source's codes", "9", "3", "1", "2", "3"),
+        *("96.5 [95.8, 97.1]", "–"),
+    ]
+    assert tables.criticality_grid(summary)[1] == ["judge", "4", "44.4", "9", "1"]
+    assert "Critical among 10 studies; what counts: judge" in tables.annotation_text(summary)
+
+
+def test_the_chosen_stand_beside_the_others_and_labels_of_nobody_are_left_out():
+    def side(count, share):
+        return {"studies": count, "share": share}
+
+    summary = {
+        **{"by": "hardest", "selected": 2, "studies": 10, "cut": 0.1234, "unscored": 1},
+        "critical": {"inside": {"studies": 2, "share": 1.0}, "outside": {"studies": 8, "share": None}},
+        "labels": {
+            "Edema": {"inside": side(1, 0.5), "outside": side(0, 0.0)},
+            "Fracture": {"inside": side(0, 0.0), "outside": side(0, 0.0)},
+        },
+        "metrics": {"bleu2": {"inside": 0.039, "outside": 0.483}},
+    }
+    assert tables.chosen_grid(summary)[1:] == [
+        ["studies", "2", "8"],
+        ["critical %", "100.0", "–"],
+        ["Edema %", "50.0", "0.0"],
+        ["bleu2, mean", "3.9", "48.3"],
+    ]
+    assert "2 of 10 studies chosen (hardest), S up to 0.123; 1 unscored" in tables.selection_text(summary)

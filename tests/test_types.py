@@ -71,6 +71,9 @@ def test_a_score_has_a_value_or_a_reason() -> None:
     for value, why in ((None, None), (1.0, "and a reason")):
         with pytest.raises(ValueError, match="exactly one of value and why"):
             Score(value, why=why)
+    assert Score(None, why="no header", skipped=True).skipped
+    with pytest.raises(ValueError, match="skipped has no value"):
+        Score(0.0, skipped=True)
 
 
 def test_nouns_are_frozen() -> None:

@@ -2,13 +2,13 @@
 
 Classes used: ``chart`` (the root; with ``intervals`` on an interval plot), ``grid``, ``zero``, ``mark``, ``line`` /
 ``raw`` / ``dot`` with ``s0``, ``s1``, ... for the series, ``hit`` for the hover targets, ``whisker`` and ``cap``,
-``strong`` / ``plain`` for the rows of an interval plot.
+``strong`` / ``plain`` for the rows of an interval plot, ``bar`` with ``s0``, ... for the groups of a histogram.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -20,6 +20,7 @@ _Run = Sequence[tuple[float, float]]
 SMOOTH_FROM = 24
 """A noisy curve of at least this many points also gets a smoothed line."""
 _HOVERS = 80
+_BINS = 20
 _ENDLESS = 1e300
 _W, _H, _LEFT, _RIGHT, _TOP, _BOTTOM = 340.0, 190.0, 48.0, 10.0, 12.0, 36.0
 
@@ -222,6 +223,65 @@ def interval_plot(rows: Sequence[Interval], title: str, zero: bool = False, labe
     return "".join([*out, "</svg>"])
 
 
+def histogram(groups: Mapping[str, Sequence[float]], title: str, x_label: str, cut: float | None = None) -> str:
+    """An SVG of how often values fall into each of about twenty bins, the groups stacked on one another.
+
+    ``groups``: name -> finite values, drawn from the axis upwards in their order. ``cut``: x of a vertical dashed line.
+    ValueError without a value.
+    """
+    values = [value for group in groups.values() for value in group]
+    if not values:
+        raise ValueError(f"chart {title!r} has no value to draw")
+    low, high = value_range(values)
+    width = nice_step(high - low, _BINS)
+    bins = max(1, math.ceil((high - low) / width - 1e-9))
+    counts = {name: [0] * bins for name in groups}
+    for name, group in groups.items():
+        for value in group:
+            counts[name][min(bins - 1, int((value - low) / width + 1e-9))] += 1
+    highest = value_range((sum(column) for column in zip(*counts.values(), strict=True)), zero_based=True)[1]
+    ticks = nice_ticks(0.0, highest, whole=True)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return scale(x, low, low + bins * width, _LEFT, _W - _RIGHT), scale(y, 0, highest, _H - _BOTTOM, _TOP + 14)
+
+    spoken = "; ".join(f"{len(group)} {name}" for name, group in groups.items())
+    at = "" if cut is None else f"; cut at {number(cut)}"
+    out = [_open(_W, _H, f"{title}, {spoken}{at}")]
+    for tick in ticks:
+        out.append(_line("zero" if tick == 0 else "grid", _LEFT, place(low, tick)[1], _W - _RIGHT, place(low, tick)[1]))
+        out.append(_text(_LEFT - 6, place(low, tick)[1] + 3.5, number(tick), "end"))
+    x_ticks = nice_ticks(low, low + bins * width, 5)
+    for tick in x_ticks:
+        shown = number(tick, x_ticks[1] - x_ticks[0] if len(x_ticks) > 1 else None)
+        out.append(_text(place(tick, 0)[0], _H - _BOTTOM + 15, shown, "middle"))
+    out.append(_text((_LEFT + _W - _RIGHT) / 2, _H - 4, x_label, "middle"))
+    for k in range(bins):
+        below = 0
+        for index, (name, column) in enumerate(counts.items()):
+            if column[k]:
+                (left, bottom), (right, top) = (
+                    place(low + k * width, below),
+                    place(low + (k + 1) * width, below + column[k]),
+                )
+                said = escape(
+                    f"{x_label} {number(low + k * width)} to {number(low + (k + 1) * width)}: {column[k]} {name}"
+                )
+                out.append(
+                    f'<rect class="bar s{index}" x="{left + 0.5:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}" '
+                    f'height="{bottom - top:.1f}"><title>{said}</title></rect>'
+                )
+            below += column[k]
+    if cut is not None:
+        out.append(_line("mark", place(cut, 0)[0], _TOP + 8, place(cut, 0)[0], _H - _BOTTOM))
+    x = _LEFT + 4
+    for index, name in enumerate(groups):
+        out.append(f'<rect class="bar s{index}" x="{x:.1f}" y="2" width="12" height="8"/>')
+        out.append(_text(x + 16, 9.5, name, "start"))
+        x += 30 + 6 * len(name)
+    return "".join([*out, "</svg>"])
+
+
 def _curve(index: int, runs: Sequence[_Run], place: _Place) -> list[str]:
     out = []
     count = sum(len(run) for run in runs)
@@ -317,4 +377,5 @@ line.zero,.whisker,.cap{stroke:var(--quiet)}line.mark{stroke:var(--quiet);stroke
 .strong text{fill:var(--ink);font-weight:600}
 .plain rect{fill:var(--paper);stroke:var(--quiet)}.plain text{fill:var(--ink)}
 .hit{fill:transparent;stroke:none}
+.bar{stroke:none}.bar.s0{fill:var(--s0)}.bar.s1{fill:var(--rule)}
 """.replace("\n", "")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from radiograd import __version__, cli_bench, cli_experiment, cli_judge, cli_labeler, cli_score, cli_text
+from radiograd import __version__, cli_bench, cli_experiment, cli_judge, cli_labeler, cli_reward, cli_score, cli_text
 from radiograd.errors import RadiogradError, UsageError
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE ...]")
@@ -111,6 +111,9 @@ def run(config: str, overrides: Sequence[str], root: Path, dry_run: bool) -> Non
     click.echo(f"page: {path / 'report.html'}")
 
 
+_EXAMPLES = {"pairs": "rgro", "annotate": "radflow", "select": "radflow"}
+
+
 def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None:
     def command(
         run_or_config: str, overrides: Sequence[str], root: Path, eval_set: str = "test", as_markdown: bool = False
@@ -133,22 +136,24 @@ def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None
             stages.check_names(settings)
             stages.check_model(settings)
         programs = stages.step(name, eval_set)
-        if name == "sft":
+        if name in ("sft", "annotate"):
             programs = {"data": stages.PROGRAMS["data"], **programs}
         path = _work(settings, root, programs, again=programs if name in stages.CHEAP else ())
         if name == "evaluate":
             _show_table(path, eval_set, as_markdown)
         elif name == "report":
             click.echo(f"page: {path / 'report.html'}")
+        elif name in ("annotate", "select"):
+            _show_choice(path, name)
         else:
             click.echo(f"{', '.join(programs)}: done in {path}")
 
     decorated: Any = command
     for decorate in (*options, RUNS, OVERRIDES, click.argument("run_or_config")):
         decorated = decorate(decorated)
-    cli.command(
-        name, help=text, epilog=f"Example: radiograd {name} runs/{'rgro' if name == 'pairs' else 'quickstart'}"
-    )(decorated)
+    cli.command(name, help=text, epilog=f"Example: radiograd {name} runs/{_EXAMPLES.get(name, 'quickstart')}")(
+        decorated
+    )
 
 
 SET = click.option(
@@ -162,6 +167,8 @@ SET = click.option(
 MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Print every table, as Markdown.")
 
 _stage_command("sft", "Fine-tune on what a task shows and asks for (prepares the data first when needed).")
+_stage_command("annotate", "Which reference reports are critical (criticality.source), and how far its sources agree.")
+_stage_command("select", "Which studies to align on: the hardest for the fine-tuned model, or a draw (select.by).")
 _stage_command("pairs", "Pairs of texts, the better one first, for preference optimisation (align.type=dpo).")
 _stage_command("align", "Policy optimisation from the fine-tuned model.")
 _stage_command("generate", "Impressions of the run's models for the held-out studies.", SET)
@@ -187,6 +194,7 @@ cli_text.add_commands(cli)
 cli_score.add_commands(cli)
 cli_labeler.add_commands(cli)
 cli_judge.add_commands(cli)
+cli_reward.add_commands(cli)
 cli_bench.add_commands(cli)
 
 
@@ -215,16 +223,24 @@ def _show_table(path: Path, eval_set: str = "test", as_markdown: bool = False) -
     click.echo(render(read_json(path / "eval" / eval_set / "summary.json")))
 
 
+def _show_choice(path: Path, name: str) -> None:
+    from radiograd.runs import read_json
+    from radiograd.tables import annotation_text, selection_text
+
+    file, render = {
+        "annotate": ("criticality_summary.json", annotation_text),
+        "select": ("selection_summary.json", selection_text),
+    }[name]
+    click.echo(render(read_json(path / file)))
+
+
 def _fetch_missing(settings: Any) -> None:
     """``run`` may be the first command ever typed: get the pinned files its config needs, damaged ones anew."""
-    from radiograd import assets
+    from radiograd import assets, stages
     from radiograd.errors import AssetError
-    from radiograd.models import EMBEDDED
     from radiograd.runs import is_terminal
 
-    needed = ["openi"] if settings.data.source == "openi" and settings.data.path is None else []
-    needed += [EMBEDDED[settings.model.name]] if settings.model.name in EMBEDDED else []
-    for name in needed:
+    for name in stages.needed_assets(settings):
         try:
             assets.verify(name)
         except AssetError:

@@ -119,20 +119,11 @@ def experiment_table(
 
 def _fetch_missing(configs: Sequence[Any]) -> None:
     """Get the pinned files that the runs need, damaged ones anew."""
-    from radiograd import assets
+    from radiograd import assets, stages
     from radiograd.errors import AssetError
-    from radiograd.models import EMBEDDED
     from radiograd.runs import is_terminal
 
-    needed: dict[str, None] = {}
-    for config in configs:
-        if config.data.source == "openi" and config.data.path is None:
-            needed["openi"] = None
-        if config.model.name in EMBEDDED:
-            needed[EMBEDDED[config.model.name]] = None
-        if {"bertscore", "embedscore"} & set(config.evaluate.metrics):
-            needed["minilm"] = None
-    for name in needed:
+    for name in dict.fromkeys(name for config in configs for name in stages.needed_assets(config)):
         try:
             assets.verify(name)
         except AssetError:

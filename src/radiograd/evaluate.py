@@ -21,7 +21,7 @@ from radiograd import baselines
 from radiograd.config import RunConfig
 from radiograd.errors import RunError
 from radiograd.metrics import MEAN_PARTS, Array, Metric, beside, load_metric, mean_of, mean_score, prepare, start
-from radiograd.rewards import CombinedReward, build_reward, score_cases
+from radiograd.rewards import CombinedReward, reward_of, score_cases
 from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
 from radiograd.stats import bootstrap_counts, holm, interval, paired
 from radiograd.text.labels import RuleLabeler
@@ -138,7 +138,7 @@ def load_metrics(config: RunConfig) -> dict[str, Metric]:
     there."""
     metrics: dict[str, Metric] = {name: load_metric(name) for name in config.evaluate.metrics}
     if config.reward is not None:
-        metrics[REWARD] = RewardMetric(build_reward(config.reward))
+        metrics[REWARD] = RewardMetric(reward_of(config))
     return metrics
 
 

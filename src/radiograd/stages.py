@@ -8,12 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radiograd.config import DPOConfig, FineTuning, GRPOConfig, MoreSFTConfig, NoAlignConfig, RunConfig
+from radiograd.config import (
+    DPOConfig,
+    FineTuning,
+    GRPOConfig,
+    HardestConfig,
+    MoreSFTConfig,
+    NoAlignConfig,
+    RunConfig,
+)
 from radiograd.errors import AssetError, ConfigError, DataError, RunError
 from radiograd.preferences import fingerprint as fingerprint_pairs
 from radiograd.preferences import parse_pairs
-from radiograd.runs import Run, read_json, read_jsonl, stages_of, write_json, write_jsonl
-from radiograd.selection import share_train
+from radiograd.runs import Run, read_json, stages_of, write_json, write_jsonl
+from radiograd.studies import aligned_on, fine_tuned_on, left_to_alignment, read_split
 from radiograd.types import SPLITS, Study
 
 if TYPE_CHECKING:
@@ -44,7 +52,25 @@ def sft(run: Run) -> Mapping[str, Any]:
     from radiograd.train.sft import train_sft
 
     run.facts("data")
-    return train_sft(run, share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[0])
+    return train_sft(run, fine_tuned_on(run.config, read_split(run, "train")))
+
+
+def annotate(run: Run) -> Mapping[str, Any]:
+    """data/train.jsonl -> criticality.jsonl: which of the studies that alignment may use are critical."""
+    from radiograd.annotate import annotate_run
+
+    return annotate_run(run)
+
+
+def select(run: Run) -> Mapping[str, Any]:
+    """sft/adapter (and criticality.jsonl) -> selection.jsonl: which of those studies alignment uses."""
+    from radiograd.exploration import train_folds
+    from radiograd.selecting import select_run
+
+    if run.config.select.by == "all":
+        raise ConfigError("select.by is all: there is nothing to choose; set select=hardest or select=random")
+    run.facts("sft" if run.config.select.by == "hardest" else "data")
+    return select_run(run, train_folds(run))
 
 
 def pairs(run: Run) -> Mapping[str, Any]:
@@ -62,7 +88,7 @@ def align(run: Run) -> Mapping[str, Any]:
     run.facts("sft")
     if kind == "dpo":
         return _preference_rounds(run)
-    left = share_train(_studies(run, "train"), run.config.sft.fraction, run.config.seed)[1]
+    left = aligned_on(run)
     if kind == "sft":
         from radiograd.train.sft import train_more
 
@@ -98,6 +124,8 @@ def report(run: Run) -> Mapping[str, Any]:
 PROGRAMS: Mapping[str, Program] = {
     "data": data,
     "sft": sft,
+    "annotate": annotate,
+    "select": select,
     "pairs": pairs,
     "align": align,
     "generate": generate,
@@ -136,8 +164,9 @@ def check_names(config: RunConfig) -> None:
     from radiograd.data.builtin import READERS
     from radiograd.metrics import load_metric
     from radiograd.models import require_train_extra
+    from radiograd.monitor import gold_panel
     from radiograd.naming import resolve
-    from radiograd.rewards import build_reward
+    from radiograd.rewards import reward_of
 
     for name in (config.data.source, *(source.source for source in config.data.more)):
         resolve("reader", name, READERS)
@@ -146,9 +175,15 @@ def check_names(config: RunConfig) -> None:
     for name in config.evaluate.baselines:
         baselines.check(name)
     if config.reward is not None:
-        build_reward(config.reward)
+        reward_of(config)
+        gold_panel(config)
     if isinstance(config.align, DPOConfig):
         _check_pairs_of(config)
+    if isinstance(config.select, HardestConfig):
+        for name in config.select.metrics:
+            load_metric(name)
+    if config.asks_criticality:
+        _check_criticality_of(config)
     require_train_extra()
 
 
@@ -167,15 +202,50 @@ def _check_pairs_of(config: RunConfig) -> None:
         check_import(file)
 
 
+def _check_criticality_of(config: RunConfig) -> None:
+    """The judge's name and options, where a judge is what counts. One that loads a model is not loaded yet."""
+    from radiograd.annotate import load_judge_of
+    from radiograd.judges.builtin import JUDGES
+    from radiograd.naming import resolve
+
+    if config.criticality.source == "judge":
+        resolve("judge", config.criticality.judge, JUDGES)
+        if config.criticality.judge in ("rules", "chat"):
+            load_judge_of(config)
+
+
+_ENCODED = ("bertscore", "embedscore")
+"""Metrics that read with the embedded text encoder."""
+
+
+def needed_assets(config: RunConfig) -> list[str]:
+    """The pinned files that a run of ``config`` reads, as ``assets.CATALOG`` names them."""
+    from radiograd import encoders
+    from radiograd.models import EMBEDDED
+
+    needed = ["openi"] if config.data.source == "openi" and config.data.path is None else []
+    needed += [EMBEDDED[config.model.name]] if config.model.name in EMBEDDED else []
+    return [*needed, *([encoders.EMBEDDED[encoders.DEFAULT]] if _needs_encoder(config) else [])]
+
+
+def _needs_encoder(config: RunConfig) -> bool:
+    scored = set(config.select.metrics) if isinstance(config.select, HardestConfig) else set()
+    return any(name.rpartition("/")[2] in _ENCODED for name in scored.union(config.evaluate.metrics))
+
+
 def check_model(config: RunConfig) -> None:
-    """Whether the model is there: a folder is looked for, of a hub id the tokenizer is fetched. Loads no weights.
+    """Whether the model, and the text encoder of the metrics that have one, are there: a folder is looked for, of a hub
+    id the tokenizer is fetched. Loads no weights.
 
     Raises AssetError or ModelError.
     """
+    from radiograd import encoders
     from radiograd.models import load_tokenizer, locate_model
 
     if not Path(locate_model(config.model)).is_dir():
         load_tokenizer(config.model)
+    if _needs_encoder(config):
+        encoders.locate(encoders.DEFAULT)
 
 
 def check_source(run: Run) -> None:
@@ -200,12 +270,14 @@ def check_source(run: Run) -> None:
 def dry_run(config: RunConfig) -> dict[str, Any]:
     """What a run would do: counts, tokens to be trained on and sampled, and the digest. Writes nothing."""
     from radiograd.config import digest
+    from radiograd.exploration import chosen_at_most, plan_exploration
     from radiograd.models import load_tokenizer
     from radiograd.prompts import Prompter
 
     prepared = _prepared(config)
     prompter = Prompter(load_tokenizer(config.model), config.model, config.task)
-    for_sft, for_align = share_train(prepared.train, config.sft.fraction, config.seed)
+    for_sft, left = fine_tuned_on(config, prepared.train), left_to_alignment(config, prepared.train)
+    for_align = chosen_at_most(config, left)
     prompts = {study.study_id: prompter.prompt(study) for study in prepared.train}
     prompt_tokens = {key: len(prompter.ids(prompt.content)) for key, prompt in prompts.items()}
 
@@ -214,12 +286,12 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
     def trained(studies: Sequence[Study]) -> int:
         return sum(prompt_tokens[s.study_id] + target_tokens[s.study_id] for s in studies)
 
-    mean_prompt = sum(prompt_tokens[study.study_id] for study in for_align) / len(for_align)
+    mean_prompt = sum(prompt_tokens[study.study_id] for study in left) / len(left)
     if isinstance(config.align, NoAlignConfig):
         steps, sampling = 0, {}
     elif isinstance(config.align, MoreSFTConfig):
         steps = _sft_steps(config.align, len(for_align))
-        sampling = {"align_tokens": round(trained(for_align) * config.align.epochs)}
+        sampling = {"align_tokens": round(trained(left) / len(left) * len(for_align) * config.align.epochs)}
     elif isinstance(config.align, DPOConfig):
         steps, sampling = _plan_dpo(config, len(for_align), mean_prompt, _imported(config, prepared))
     else:
@@ -235,6 +307,7 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         "references_longer_than_generated": sum(n > config.generate.max_new_tokens for n in target_tokens.values()),
         "sft_tokens": round(trained(for_sft) * config.sft.epochs),
         **sampling,
+        **plan_exploration(config, left, mean_prompt, trained(for_sft)),
         "optimiser_steps": {
             "sft": _sft_steps(config.sft, len(for_sft)),
             "align": steps,
@@ -291,14 +364,16 @@ def _prepared(config: RunConfig) -> Prepared:
     """The prepared data. DataError when a later stage could not use them, hours before that stage would say so."""
     from radiograd import baselines
     from radiograd.data.prepare import prepare
+    from radiograd.exploration import chosen_at_most
     from radiograd.prompts import alignable, imitable
 
     prepared = prepare(config)
-    left = share_train(prepared.train, config.sft.fraction, config.seed)[1]
+    left = left_to_alignment(config, prepared.train)
     if isinstance(config.align, GRPOConfig):  # more fine-tuning learns around redaction marks
         alignable(left, config.align.prompts, config.section)
     elif isinstance(config.align, DPOConfig):
         imitable(left, config.section)
+    chosen_at_most(config, left)
     if "other_patient" in config.evaluate.baselines:
         baselines.build("other_patient", prepared.pool, prepared.test, config.seed, config.task)
     return prepared
@@ -309,8 +384,8 @@ def _preference_rounds(run: Run) -> Mapping[str, Any]:
     from radiograd.train.dpo import keep_as_aligned, train_dpo
 
     rounds = run.config.dpo.rounds
-    train = _studies(run, "train")
-    held_out = {study.study_id for split in ("val", "test") for study in _studies(run, split)}
+    train = read_split(run, "train")
+    held_out = {study.study_id for split in ("val", "test") for study in read_split(run, split)}
     _check_pairs(run, "pairs", 0)
     if rounds == 1:
         return train_dpo(run, train, held_out)
@@ -380,7 +455,3 @@ def _check_pairs(run: Run, stage: str, number: int) -> None:
             f"{run.path / 'pairs.jsonl'} has changed since {run.path} was aligned on it or meant to be. "
             "Use another name=..., or put the old file back"
         )
-
-
-def _studies(run: Run, split: str) -> list[Study]:
-    return [Study.from_json(row) for row in read_jsonl(run.path / "data" / f"{split}.jsonl")]

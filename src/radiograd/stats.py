@@ -108,6 +108,43 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+AGREEMENT_PARTS = ("both", "first", "second", "neither")
+"""Two answers of yes or no to each case, as four parts of which one is 1."""
+
+
+def agreement_parts(first_N: Sequence[bool], second_N: Sequence[bool]) -> dict[str, Array]:
+    """What :func:`raw_agreement` and :func:`cohens_kappa` are computed from: (N,) each."""
+    a, b = np.asarray(first_N, dtype=bool), np.asarray(second_N, dtype=bool)
+    columns = (a & b, a & ~b, ~a & b, ~a & ~b)
+    return {name: column.astype(np.float64) for name, column in zip(AGREEMENT_PARTS, columns, strict=True)}
+
+
+def raw_agreement(sums: Mapping[str, Array]) -> Array:
+    """Share of the same answers, each part (...,) -> (...,); NaN without cases."""
+    both, first, second, neither = (np.asarray(sums[name], dtype=np.float64) for name in AGREEMENT_PARTS)
+    total = both + first + second + neither
+    return _ratio(both + neither, total)
+
+
+def cohens_kappa(sums: Mapping[str, Array]) -> Array:
+    """Agreement beyond chance, (observed - expected) / (1 - expected), each part (...,) -> (...,).
+
+    Cohen, Educational and Psychological Measurement 20, 1960. NaN where chance alone gives 1: both always said the
+    same one thing.
+    """
+    both, first, second, neither = (np.asarray(sums[name], dtype=np.float64) for name in AGREEMENT_PARTS)
+    total = both + first + second + neither
+    yes = _ratio(both + first, total) * _ratio(both + second, total)
+    no = _ratio(neither + second, total) * _ratio(neither + first, total)
+    return _ratio(_ratio(both + neither, total) - (yes + no), 1 - (yes + no))
+
+
+def _ratio(top: Array, bottom: Array) -> Array:
+    top, bottom = np.broadcast_arrays(np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64))
+    ratio: Array = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 1e-12)
+    return ratio
+
+
 # ---- many cases ------------------------------------------------------------------------------------------------------
 #
 # A million cases times a thousand resamples is a matrix of gigabytes; only its product with the parts is wanted.

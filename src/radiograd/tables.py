@@ -49,6 +49,69 @@ def brief_text(summary: Summary) -> str:
     return "\n".join(blocks)
 
 
+CRITICALITY_SOURCES = {
+    "judge": "judge",
+    "labels": "labels",
+    "urgent_list": "urgent list",
+    "codes": "source's codes",
+}
+"""Who says which reports are critical -> how a table calls it."""
+
+
+def annotation_text(summary: Summary) -> str:
+    """criticality_summary.json for a terminal: what each source calls critical, and how far every two agree."""
+    counts, agreement = criticality_grid(summary), agreement_grid(summary)
+    title = f"Critical among {summary['studies']} studies; what counts: {CRITICALITY_SOURCES[summary['source']]}"
+    return f"{title}\n{text(counts)}\nAgreement, x 100 [95% interval]\n{text(agreement)}"
+
+
+def criticality_grid(summary: Summary) -> Grid:
+    """Each source with the studies it calls critical and those it could not answer for."""
+    grid = [["source", "critical", "share %", "answered", "unanswered"]]
+    for name, found in summary["sources"].items():
+        counts = [str(found["critical"]), hundredfold(found["share"]), str(found["answered"]), str(found["unanswered"])]
+        grid.append([CRITICALITY_SOURCES[name], *counts])
+    return grid
+
+
+def agreement_grid(summary: Summary) -> Grid:
+    """Every two sources: the 2 x 2 table, raw agreement and Cohen's kappa."""
+    grid = [["a", "b", "n", "both", "a only", "b only", "neither", "agreement", "kappa"]]
+    for row in summary["agreement"]:
+        counts = [str(row[key]) for key in ("n", "both", "first", "second", "neither")]
+        cells = [
+            _with_interval(*(hundredfold(row[name][key]) for key in ("value", "low", "high")))
+            for name in ("agreement", "kappa")
+        ]
+        grid.append([CRITICALITY_SOURCES[row["a"]], CRITICALITY_SOURCES[row["b"]], *counts, *cells])
+    return grid
+
+
+def selection_text(summary: Summary) -> str:
+    """selection_summary.json for a terminal."""
+    title = f"{summary['selected']} of {summary['studies']} studies chosen ({summary['by']})"
+    cut = "" if summary["cut"] is None else f", S up to {summary['cut']:.3f}"
+    unscored = f"; {summary['unscored']} unscored" if summary["unscored"] else ""
+    return f"{title}{cut}{unscored}, % of the chosen and of the others\n{text(chosen_grid(summary))}"
+
+
+def chosen_grid(summary: Summary) -> Grid:
+    """Share of the critical and of each label among the chosen studies and the others, and the mean of each metric.
+
+    A label that no study has is left out.
+    """
+    critical = summary["critical"]
+    grid = [["", "chosen", "not chosen"]]
+    grid.append(["studies", *(str(critical[side]["studies"]) for side in ("inside", "outside"))])
+    grid.append(["critical %", *(hundredfold(critical[side]["share"]) for side in ("inside", "outside"))])
+    for label, found in summary["labels"].items():
+        if any(found[side]["studies"] for side in ("inside", "outside")):
+            grid.append([f"{label} %", *(hundredfold(found[side]["share"]) for side in ("inside", "outside"))])
+    for name, found in summary["metrics"].items():
+        grid.append([f"{name}, mean", *(hundredfold(found[side]) for side in ("inside", "outside"))])
+    return grid
+
+
 def scores_grid(summary: Summary, stratum: str = "all", only: Sequence[str] | None = None) -> Grid:
     """Rows x metrics with intervals, of all metrics or of ``only`` some. ``↓`` marks metrics that are better when low.
 

@@ -151,16 +151,20 @@ class Case:
 class Score:
     """``value`` or, when it cannot be known, ``why`` not: exactly one of the two. Unknown is not zero.
 
-    ``parts`` carries what a corpus-level number is recomputed from (matched n-grams, tp / fp / fn).
+    ``parts`` carries what a corpus-level number is recomputed from (matched n-grams, tp / fp / fn). ``skipped``: a
+    reward term that the text gives nothing to look at; nobody failed, so it is not unscored either (rewards.groups).
     """
 
     value: float | None
     parts: Mapping[str, float] = field(default_factory=dict)
     why: str | None = None
+    skipped: bool = False
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.why is None):
             raise ValueError("a Score has exactly one of value and why")
+        if self.skipped and self.value is not None:
+            raise ValueError("a Score that was skipped has no value")
 
 
 @dataclass(frozen=True, slots=True)

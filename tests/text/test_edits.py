@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radiograd.text.edits import EDITS, STUFFING, TEMPLATE
+from radiograd.text.edits import EDITS, HACKS, PRIORS, RARE, STUFFING, TEMPLATE, hacked
 from radiograd.text.labels import RuleLabeler
 from radiograd.types import Status
 
@@ -103,3 +103,70 @@ def test_any_text_is_edited_without_failing_and_flips_really_flip(words: list[st
             (before,), (after,) = READ([text]), READ([edited])
             turned = {(before[f], after[f]) for f in before if before[f] is not after[f]}
             assert turned & {(Status.PRESENT, Status.ABSENT), (Status.ABSENT, Status.PRESENT)}
+
+
+# ---- hacks -----------------------------------------------------------------------------------------------------------
+
+REPORT = "Findings: Large heart. Small left effusion.\nImpression: Left effusion."
+
+
+def hack(name: str, text: str) -> str | None:
+    return hacked(name, text, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "edited"),
+    [
+        ("rare_words", "Normal", f"Normal. {RARE}"),
+        ("header_omission", REPORT, "Findings: Large heart. Small left effusion.\nLeft effusion."),
+        ("header_omission", "FINDINGS: Clear. IMPRESSION: Normal.", "FINDINGS: Clear. Normal."),
+        ("laterality_flip", "Left effusion.", "Right effusion."),
+        ("laterality_flip", REPORT, "Findings: Large heart. Small right effusion.\nImpression: Right effusion."),
+        ("severity_flip", REPORT, "Findings: Small heart. Large left effusion.\nImpression: Left effusion."),
+        ("repetition", "Impression: Mass", "Impression: Mass. Mass. Mass."),
+        ("template", REPORT, f"Findings: {TEMPLATE}\nImpression: {TEMPLATE}"),
+        ("empty", REPORT, ""),
+    ],
+)
+def test_a_hack_of_a_report_stays_a_report(name: str, text: str, edited: str) -> None:
+    assert hack(name, text) == edited
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("header_omission", "Left effusion."),
+        ("header_omission", "Impression: a.\nImpression: b."),
+        ("invented_prior", "Stable cardiomegaly."),
+        ("invented_prior", "Compared to the old film, larger."),
+        ("template", "Findings: Clear lungs.\nImpression: Normal."),
+        ("laterality_flip", "Findings: Large heart.\nImpression: Cardiomegaly."),
+    ],
+)
+def test_where_a_hack_does_not_apply_there_is_none(name: str, text: str) -> None:
+    assert hack(name, text) is None
+
+
+def test_an_invented_prior_claims_a_change_that_our_rules_read_where_it_names_a_finding() -> None:
+    from radiograd.metrics import load_metric
+    from radiograd.types import Case, Sections, Study
+
+    text = "Small left effusion."
+    edited = hack("invented_prior", text)
+    assert edited is not None
+    assert edited.removeprefix(f"{text} ") in PRIORS
+    claims = [f"Small left effusion. {prior}" for prior in PRIORS]
+    case = [Case(Study("s", "p", "toy", Sections(impression=text)), claim) for claim in claims]
+    assert [score.value for score in load_metric("hallucinated_prior").score(case)] == [0.0, 0.0, 1.0]
+
+
+def test_the_tables_of_the_metrics_are_made_with_the_edits_as_they_were() -> None:
+    assert len(EDITS) == 11
+    assert set(HACKS) - set(EDITS) == {"header_omission", "rare_words", "invented_prior"}
+    assert all(edit.harmful for edit in HACKS.values())
+
+
+@given(st.text(alphabet="Findigs: Impreon.\nLeft al", max_size=60), st.sampled_from(sorted(HACKS)))
+def test_any_text_is_hacked_without_failing(text: str, name: str) -> None:
+    edited = hack(name, text)
+    assert edited is None or isinstance(edited, str)

@@ -1,11 +1,12 @@
 """Policy optimisation on completions that are known beforehand, in as many processes as the environment says.
 
-Run by test_processes: python -m tests.train.replay FOLDER MODEL MICRO_BATCH BETA REWARD CLIP.
+Run by test_processes: python -m tests.train.replay FOLDER MODEL MICRO_BATCH BETA REWARD CLIP [GUARD as JSON].
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -45,14 +46,16 @@ class Weighted(Replay):
         return output
 
 
-def main(folder: str, model: str, micro_batch: str, beta: str, reward: str, clip: str) -> None:
+def main(folder: str, model: str, micro_batch: str, beta: str, reward: str, clip: str, guard: str = "{}") -> None:
     """Train; the run's folder says the rest."""
     from tests.train.test_grpo import STUDIES, _run
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     shape = {"prompts": 4, "micro_batch": int(micro_batch), "beta": float(beta), "lr": 1e-3, "clip": clip}
-    run = _run(Path(folder), Path(model), **shape, reward={f"tests.train.test_grpo:{reward}": 1.0})
+    run = _run(
+        Path(folder), Path(model), **shape, reward={f"tests.train.test_grpo:{reward}": 1.0}, guard=json.loads(guard)
+    )
     grpo.PolicyTrainer = Weighted if clip == "critical" else Replay  # type: ignore[misc]
     grpo.train_grpo(run, [replace(study, critical=number % 2 == 0) for number, study in enumerate(STUDIES)])
 

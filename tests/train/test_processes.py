@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests import tiny
 
 from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
-from radiograd.runs import read_jsonl
+from radiograd.runs import read_jsonl, write_jsonl
 from radiograd.train import capo, grpo
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +79,18 @@ def test_two_processes_train_what_one_trains(
     for name, weight in weights.items():
         torch.testing.assert_close(others[name], weight, atol=1e-5, rtol=1e-4)
     assert split == rollout
+
+
+def test_one_process_looks_and_all_stop_when_it_says_so(sharp_model: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data" / "val.jsonl", [study.to_json() for study in tiny.studies(8, seed=9)])
+    guard = json.dumps({"every": 1, "kl_stop": 1e-12})
+    _train(tmp_path, sharp_model, 2, 4, "0.5", "share_of_e", "constant", guard)
+    assert len(list(read_jsonl(tmp_path / "metrics.jsonl"))) == 2  # of 6 steps
+    looks = list(read_jsonl(tmp_path / "guard.jsonl"))
+    assert [(look["step"], look["stop"]) for look in looks] == [(0, False), (2, True)]
+    best = load_file(str(tmp_path / "align" / "best" / "step_000000" / "adapter" / "adapter_model.safetensors"))
+    returned = load_file(str(tmp_path / "align" / "adapter" / "adapter_model.safetensors"))
+    assert all(torch.equal(returned[name], weight) for name, weight in best.items())
 
 
 def test_processes_that_cannot_share_a_rollout_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

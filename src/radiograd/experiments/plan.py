@@ -25,6 +25,7 @@ from radiograd.config import (
     RunConfig,
     Section,
     apply_override,
+    keys_of,
     parse_config,
     read_values,
     shipped,
@@ -274,7 +275,7 @@ def _put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
         raise ConfigError(f"{where}: a run's {key} is made from cell and seed; set it there")
     *parents, leaf = key.split(".")
     for parent in parents:
-        inner = values.setdefault(parent, {})
+        inner = keys_of(values, parent)
         if not isinstance(inner, dict):
             raise ConfigError(f"{where}: {key!r}: {parent!r} holds a value, not keys")
         values = inner

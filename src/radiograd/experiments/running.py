@@ -18,7 +18,7 @@ from radiograd.config import digest
 from radiograd.errors import ConfigError, RadiogradError, RunError, did_you_mean
 from radiograd.experiments.plan import Plan, Planned, column
 from radiograd.experiments.preferring import ask_judges
-from radiograd.experiments.sharing import existing, find_source, take_over
+from radiograd.experiments.sharing import existing, find_source, take_over, take_over_choice
 from radiograd.judges.builtin import JUDGES
 from radiograd.metrics import load_metric
 from radiograd.naming import resolve
@@ -119,6 +119,7 @@ def _run(planned: Planned, plan: Plan, root: Path, command: str) -> None:
             source = find_source(planned, plan.runs, root)
             if source is not None:
                 take_over(run, source)
+        take_over_choice(run, planned, plan.runs, root)
         stages.check_source(run)
         run_stages(run, stages.programs(planned.config))
 

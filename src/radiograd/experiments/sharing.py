@@ -1,8 +1,9 @@
 """Work that another run of the experiment has finished already is copied, never done again.
 
 Runs whose data, model, fine-tuning and seed are equal have equal ``data`` and ``sft`` stages; when what they generate
-with is equal too, so are the impressions of their SFT policies. A copy is whole or not there: folders are copied beside
-their place and renamed, and the stage's mark is written last.
+with is equal too, so are the impressions of their SFT policies, and what target exploration predicts with them. Which
+studies it then chooses is each run's own. A copy is whole or not there: folders are copied beside their place and
+renamed, and the stage's mark is written last.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from radiograd.config import RunConfig, digest
+from radiograd.config import HardestConfig, RunConfig, digest
 from radiograd.errors import RadiogradError
 from radiograd.experiments.plan import Planned
-from radiograd.runs import Run, append_jsonl, find_run, read_json, read_jsonl, write_jsonl
+from radiograd.runs import Run, append_jsonl, find_run, read_json, read_jsonl, stages_of, write_jsonl
 
 log = logging.getLogger(__name__)
 
 SHARED = "shared"
 """Mark under which a run records what it took over."""
+PREDICTIONS = "predictions of target exploration"
+ANSWERS = "answers on criticality"
 
 
 def find_source(planned: Planned, others: Iterable[Planned], root: Path) -> Run | None:
@@ -73,6 +76,64 @@ def take_over(run: Run, source: Run) -> None:
     if _copy_impressions(run, source):
         taken["impressions of sft"] = where
     run.mark_done(SHARED, **{"from": taken})
+
+
+def take_over_choice(run: Run, planned: Planned, others: Iterable[Planned], root: Path) -> None:
+    """Copy into ``run`` what another one predicted to choose its hardest studies, and what its judge said of reports.
+
+    Taken from runs with equal data and fine-tuning that finished the stage and made the files themselves.
+    """
+    if not run.done("data"):
+        return
+    taken = dict(run.facts(SHARED)["from"]) if run.done(SHARED) else {}
+    before = dict(taken)
+    for other in others:
+        source = existing(other, root)
+        if other.name == planned.name or other.shared_key != planned.shared_key or source is None:
+            continue
+        if not source.done("data") or source.facts("data").get("fingerprint") != run.facts("data").get("fingerprint"):
+            continue
+        where = {"run": source.path.name, "digest": digest(source.config)}
+        if _copy_answers(run, source):
+            taken[ANSWERS] = where
+        if _copy_predictions(run, source, where):
+            taken[PREDICTIONS] = where
+    if taken != before:
+        run.mark_done(SHARED, **{"from": taken})
+
+
+def _copy_answers(run: Run, source: Run) -> bool:
+    """Whether a judge's answers were copied. A run looks them up by judge and text: another judge's are not its own."""
+    ours, theirs = (one.path / "criticality" / "answers.jsonl" for one in (run, source))
+    if ours.exists() or not theirs.exists() or not source.done("annotate") or ANSWERS in taken_over(source.path):
+        return False
+    asked = [one.config.criticality.model_dump(mode="json", exclude={"source"}) for one in (run, source)]
+    if "annotate" not in stages_of(run.config) or asked[0] != asked[1]:
+        return False
+    write_jsonl(ours, read_jsonl(theirs))
+    return True
+
+
+def _copy_predictions(run: Run, source: Run, where: dict[str, str]) -> bool:
+    """Whether predictions were copied, with the models of a cross-fitting that made them."""
+    wanted = _predicts(run.config)
+    if wanted is None or (run.path / "select").exists() or wanted != _predicts(source.config):
+        return False
+    if not source.done("select") or PREDICTIONS in taken_over(source.path):
+        return False
+    _copy_folder(source.path / "select", run.path / "select")
+    for mark in sorted((source.path / "done").glob("select_fold_*.json")):
+        append_jsonl(run.path / "metrics.jsonl", source.metrics(mark.stem))
+        _mark_copied(run, source, mark.stem, where)
+    log.info("predictions of target exploration: copied from %s", source.path)
+    return True
+
+
+def _predicts(config: RunConfig) -> str | None:
+    """What predictions for target exploration rest on beside data and fine-tuning; None for a run that makes none."""
+    if not isinstance(config.select, HardestConfig):
+        return None
+    return json.dumps([config.section, config.select.folds, _generation(config)])
 
 
 def _mark_copied(run: Run, source: Run, stage: str, where: dict[str, str]) -> None:

@@ -21,9 +21,9 @@ from radiograd.experiments.paper import beside
 from radiograd.experiments.plan import JudgeConfig, Plan, Planned, column
 from radiograd.experiments.preferring import Side, answers, file_of, made_the_pairs, read_sides, sides
 from radiograd.experiments.running import Status, status
-from radiograd.experiments.sharing import taken_over
+from radiograd.experiments.sharing import ANSWERS, PREDICTIONS, taken_over
 from radiograd.metrics import load_metric
-from radiograd.runs import find_run
+from radiograd.runs import Run, find_run
 from radiograd.stats import Combine, holm
 from radiograd.tally import Tally
 
@@ -198,7 +198,7 @@ def _cost(row: _Row, root: Path) -> dict[str, Any] | None:
     Work that was copied from another run counts as if it had been done here.
     """
     by_seed = [
-        {stage: run.facts(stage) for stage in _trained_by(row.system) if run.done(stage)}
+        {stage: _as_if_done_here(run, stage, root) for stage in _trained_by(row.system) if run.done(stage)}
         for seed in row.systems
         for run in [find_run(root / row.runs[seed].name)]
     ]
@@ -222,8 +222,18 @@ def _cost(row: _Row, root: Path) -> dict[str, Any] | None:
     }
 
 
+def _as_if_done_here(run: Run, stage: str, root: Path) -> dict[str, Any]:
+    """What ``stage`` recorded; its seconds with those of the run that made the predictions or answers it rests on."""
+    facts = run.facts(stage)
+    what = {"select": PREDICTIONS, "annotate": ANSWERS}.get(stage)
+    source = taken_over(run.path).get(what) if what else None
+    if source is not None:
+        facts["seconds"] = max(facts["seconds"], find_run(root / source["run"]).facts(stage)["seconds"])
+    return facts
+
+
 def _trained_by(system: str) -> tuple[str, ...]:
-    return ("sft",) if system == "sft" else ("sft", "pairs", "align")
+    return ("sft",) if system == "sft" else ("sft", "annotate", "select", "pairs", "align")
 
 
 def _run_facts(planned: Planned, found: Status, root: Path) -> dict[str, Any]:

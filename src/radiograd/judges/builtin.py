@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,12 +34,28 @@ def load_judge(name: str, options: Mapping[str, Any] | None = None, *, credentia
     for an unknown name or option, for one that is missing or wrong, and for an endpoint that may not be sent such
     reports; and whatever the judge itself raises.
     """
+    return _maker(name, options, credentialed)()
+
+
+def prepare_judge(
+    name: str, options: Mapping[str, Any] | None = None, *, credentialed: bool = False
+) -> Callable[[], Judge]:
+    """The same judge, checked now and made when first asked for; raises now what :func:`load_judge` would.
+
+    Of one that loads a model (``local``) or is the user's own, name and options are checked, not more.
+    """
+    make: Callable[[], Judge] = cache(_maker(name, options, credentialed))
+    if name in ("rules", "chat"):
+        make()
+    return make
+
+
+def _maker(name: str, options: Mapping[str, Any] | None, credentialed: bool) -> Callable[[], Judge]:
     target = resolve("judge", name, JUDGES)
     given = {str(key): value for key, value in (options or {}).items()}
     if name in OPTIONS:
         settings = _validated(name, resolve("judge options", OPTIONS[name], {}), given)
-        built: Judge = target(settings, credentialed=credentialed)
-        return built
+        return partial(target, settings, credentialed=credentialed)
     if not callable(target):
         raise ConfigError(f"judge {name!r} is neither a class nor a function that makes a judge")
     known = inspect.signature(target).parameters
@@ -53,7 +70,11 @@ def load_judge(name: str, options: Mapping[str, Any] | None = None, *, credentia
         inspect.signature(target).bind(**given)
     except TypeError as error:
         raise ConfigError(f"judge {name!r}: {error}; it takes {inspect.signature(target)}") from error
-    own: Judge = target(**given)
+    return partial(_own, name, target, given)
+
+
+def _own(name: str, target: Callable[..., Judge], given: Mapping[str, Any]) -> Judge:
+    own = target(**given)
     missing = [part for part in ("signature", "prefer", "consistent", "critical") if not hasattr(own, part)]
     if missing:
         raise ConfigError(f"judge {name!r} is no judge: it lacks {', '.join(missing)} (radiograd.judges.protocol)")

@@ -9,6 +9,7 @@ signature. Positives are compared; absent and unmentioned are both negative. mic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ Uncertain = Literal["present", "absent", "ignore"]
 Labeling = Callable[[Sequence[str]], Sequence[Labels]]
 
 _COUNTS = ("tp", "fp", "fn")
+REMEMBERED = 4096
+"""Texts whose labels by our rules are kept: a reference is read once, not with every candidate."""
 
 
 class LabelF1:
@@ -82,6 +85,13 @@ class LabelF1:
             for case, score in zip(cases, missing, strict=True)
         ]
 
+    def positives(self, text: str) -> frozenset[str]:
+        """The labels that count as present in a text; none in an empty one."""
+        if not text.strip():
+            return frozenset()
+        [said] = self._read([text])
+        return frozenset(label for label in self.labels if self._positive(said[label]))
+
     def combine(self, sums: Mapping[str, Array]) -> Array:
         """Micro, macro or mean over cases, from summed parts."""
         if self.average == "example":
@@ -97,7 +107,7 @@ class LabelF1:
 
     def _read(self, texts: Sequence[str]) -> Sequence[Labels]:
         if self._labeler is None:
-            self._labeler = RuleLabeler(self._set)
+            return [_rule_labels(self._set, text) for text in texts]
         return self._labeler(texts)
 
     def _one(self, reference: Labels, candidate: Labels, says_something: bool) -> Score:
@@ -124,6 +134,11 @@ class LabelF1:
 
     def _positive(self, status: Status) -> bool:
         return status is Status.PRESENT or (status is Status.UNCERTAIN and self.uncertain == "present")
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _rule_labels(labels: str, text: str) -> Labels:
+    return RuleLabeler(labels)([text])[0]
 
 
 def f1_of(tp: float | Array, fp: float | Array, fn: float | Array) -> Array:

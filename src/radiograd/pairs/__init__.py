@@ -22,7 +22,7 @@ from radiograd.pairs.sampling import Candidates, draw_studies, sample_candidates
 from radiograd.pairs.statistics import describe
 from radiograd.preferences import Pair, fingerprint
 from radiograd.runs import Run, read_jsonl, write_json, write_jsonl
-from radiograd.types import Study
+from radiograd.studies import aligned_on, read_split
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,11 @@ def make_pairs(run: Run, number: int = 0) -> dict[str, Any]:
     """
     config, dpo = run.config, run.config.dpo
     folder = folder_of(run, number)
-    train = _studies(run, "train")
     imported = read_imports(
         dpo.imports,
-        train=train,
-        pool=_studies(run, "pool"),
-        held_out=[study for split in ("val", "test") for study in _studies(run, split)],
+        train=read_split(run, "train"),
+        pool=read_split(run, "pool"),
+        held_out=[study for split in ("val", "test") for study in read_split(run, split)],
         number=number,
         near_duplicate=config.data.split.near_duplicate,
         seed=config.seed,
@@ -49,7 +48,7 @@ def make_pairs(run: Run, number: int = 0) -> dict[str, Any]:
     if imported.problems:
         first = imported.problems[0]
         log.warning("%d imported rows are passed over; %s: %s", len(imported.problems), first.where, first.why)
-    studies = draw_studies(train, config, number)
+    studies = draw_studies(aligned_on(run), config, number)
     sampled = sample_candidates(run, studies, number, folder / "candidates.jsonl")
     # only now: a judge that is a model would lie in memory beside the policy
     judge = load_judge_of(config) if studies and dpo.rejected_source == "judge_loser" else None
@@ -110,7 +109,3 @@ def _put(path: Path, pairs: Sequence[Pair], number: int) -> None:
     rows = list(read_jsonl(path)) if path.exists() else []
     others = [row for row in rows if isinstance(row, dict) and row.get("round", 0) != number]
     write_jsonl(path, [*others, *(pair.to_json() for pair in pairs)])
-
-
-def _studies(run: Run, split: str) -> list[Study]:
-    return [Study.from_json(row) for row in read_jsonl(run.path / "data" / f"{split}.jsonl")]

@@ -13,7 +13,6 @@ from radiograd.config import RunConfig
 from radiograd.decoding import decode, end_tokens, plan_batches
 from radiograd.prompts import Prompter, imitable
 from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
-from radiograd.selection import share_train
 from radiograd.types import Study
 
 
@@ -26,8 +25,8 @@ class Candidates:
     prompt_cut: bool
 
 
-def draw_studies(train: Sequence[Study], config: RunConfig, number: int) -> list[Study]:
-    """The studies that round ``number`` makes pairs for: those alignment may use, ``align.prompts`` of them.
+def draw_studies(studies: Sequence[Study], config: RunConfig, number: int) -> list[Study]:
+    """The studies that round ``number`` makes pairs for: ``align.prompts`` of those that alignment uses.
 
     Other studies in each round; the draw depends on the seed, the round and the ids, not on their order. A reference
     that holds a redaction mark would be learnt, so those studies are left out.
@@ -35,7 +34,7 @@ def draw_studies(train: Sequence[Study], config: RunConfig, number: int) -> list
     wanted = config.dpo.prompts
     if wanted == 0:
         return []
-    usable = imitable(share_train(train, config.sft.fraction, config.seed)[1], config.section)
+    usable = imitable(studies, config.section)
     if wanted is None or wanted >= len(usable):
         return usable
 

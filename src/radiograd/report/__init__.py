@@ -15,11 +15,13 @@ import yaml
 
 from radiograd import __version__
 from radiograd.report.cases import best_and_worst, biggest_moves, case_metrics, case_rule, case_view, choose_cases
+from radiograd.report.chosen import chosen_panel
 from radiograd.report.collapse import collapse_panel
 from radiograd.report.conclusion import verdict
 from radiograd.report.curves import training
 from radiograd.report.differences import difference_plot, difference_tables
 from radiograd.report.findings import finding_panel, read_labels
+from radiograd.report.guard import guard_panel
 from radiograd.report.inputs import Inputs, read_inputs
 from radiograd.report.pairs import pairs_panel
 from radiograd.report.profile import profile
@@ -59,7 +61,7 @@ def report_run(run: Run) -> dict[str, Any]:
         "page": "report.html",
         "kib": round(len(html.encode()) / 1024, 1),
         "cases": len(page["cases"]),
-        "charts": sum(len(group["charts"]) for group in page["training"]),
+        "charts": sum(len(group["charts"]) for group in (*page["training"], page["gamed"] or {"charts": ()})),
     }
 
 
@@ -84,6 +86,9 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
     concluded = verdict(evaluation, [r["name"] for r in rows], [r["name"] for r in models], main, clinical)
     if evaluation and collapse and collapse["sentences"] and collapse["sentences"][-1]["tone"] != "varied":
         concluded["sentences"] = [*concluded["sentences"], collapse["sentences"][-1]["text"]]
+    gamed = guard_panel(inputs)
+    if gamed and gamed["stopped"]:
+        concluded["sentences"] = [*concluded["sentences"], gamed["sentences"][0]["text"]]
     return {
         "name": run.config.name,
         "section": run.config.section,
@@ -103,7 +108,9 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         "findings": finding_panel(read_labels(inputs), run.config.seed, run.config.evaluate.resamples),
         "systems": systems_panel(inputs, run.config.seed, scored),
         "collapse": collapse,
+        "chosen": chosen_panel(inputs),
         "pairs": pairs_panel(inputs, run.config.seed),
+        "gamed": gamed,
         "training": [group for stage in ("sft", "align") if (group := training(inputs, stage))],
         "profile": profile(inputs.metrics),
         "missing": missing_parts(inputs),

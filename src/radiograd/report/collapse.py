@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from radiograd.charts import Interval, interval_plot
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import ROW_LABELS, ROW_PHRASES
+from radiograd.variety import Variety, variety
 
 REFERENCE = "reference"
 ROWS = ("sft", "aligned", "retrieval", "constant")
@@ -25,63 +20,6 @@ LEANS = 0.1
 FEW_TEXTS = (0.1, 0.5)
 """Distinct texts against the radiologists' below which a row has collapsed, and leans on a template."""
 QUOTED = 160
-_WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True, slots=True)
-class Variety:
-    """What can be said of a row's texts without reading them. Texts are compared by their words, without case.
-
-    Shares are of 1; ``distinct_2`` is different word pairs over all word pairs, None without any pair; ``constant``
-    and ``constant_abnormal`` are the shares that say the constant row's sentence, None when unknown.
-    """
-
-    n: int
-    words: tuple[float, float, float]
-    """5 %, median, 95 % of the words in a text (white space)."""
-    distinct: int
-    commonest: str
-    commonest_n: int
-    distinct_2: float | None
-    constant: float | None
-    constant_abnormal: float | None
-
-    @property
-    def commonest_share(self) -> float:
-        """Of all texts."""
-        return self.commonest_n / self.n
-
-    @property
-    def distinct_share(self) -> float:
-        """Different texts over texts."""
-        return self.distinct / self.n
-
-
-def variety(texts: Sequence[str], constant: str | None = None, abnormal: Sequence[bool] = ()) -> Variety:
-    """:class:`Variety` of the texts of one row; ``abnormal`` says of each whether its study is. ValueError for none."""
-    if not texts:
-        raise ValueError("no texts")
-    keys = [_key(text) for text in texts]
-    counted = Counter(keys)
-    commonest = min(counted, key=lambda key: (-counted[key], key))
-    pairs = Counter(pair for key in keys for pair in pairwise(key))
-    low, median, high = (float(q) for q in np.quantile([len(text.split()) for text in texts], (0.05, 0.5, 0.95)))
-    same = None if constant is None else [key == _key(constant) for key in keys]
-    of_abnormal = [is_same for is_same, odd in zip(same, abnormal, strict=True) if odd] if same and abnormal else []
-    return Variety(
-        n=len(texts),
-        words=(low, median, high),
-        distinct=len(counted),
-        commonest=texts[keys.index(commonest)].strip(),
-        commonest_n=counted[commonest],
-        distinct_2=len(pairs) / pairs.total() if pairs else None,
-        constant=None if same is None else sum(same) / len(same),
-        constant_abnormal=sum(of_abnormal) / len(of_abnormal) if of_abnormal else None,
-    )
-
-
-def _key(text: str) -> tuple[str, ...]:
-    return tuple(_WORD.findall(text.casefold()))
 
 
 def judgement(row: Variety, reference: Variety) -> str:

@@ -12,6 +12,7 @@ from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, is_number, is_share
 
 _ORDINARY = {"stage", "step", "attempt", "time", "drift_alarm"}
+_ELSEWHERE = "monitor/"  # shown with the guard
 _SPARSE = 0.8
 _REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac")
 _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
@@ -41,10 +42,11 @@ _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
 def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
     """The charts of one training stage; None when it logged nothing."""
     rows = sorted((r for r in inputs.metrics if r["stage"] == stage), key=lambda r: r["step"])
-    present = dict.fromkeys(k for r in rows for k, v in r.items() if k not in _ORDINARY and is_number(v))
+    logged = dict.fromkeys(k for r in rows for k, v in r.items() if k not in _ORDINARY and is_number(v))
+    present = [key for key in logged if not key.startswith(_ELSEWHERE)]
     charts = []
     resumed = [b["step"] for a, b in pairwise(rows) if b["attempt"] != a["attempt"]]
-    for keys, title, unit, zero_based in chart_plan(list(present), list(inputs.run.config.reward or {})):
+    for keys, title, unit, zero_based in chart_plan(present, list(inputs.run.config.reward or {})):
         factor = 100.0 if unit.startswith("%") else 1.0
         series = [Series(_name(k), points(rows, k, factor)) for k in keys]
         if "chosen_drift_token" in keys:

@@ -31,6 +31,13 @@ class Inputs:
     pairs: Sequence[Pair]
     rounds: Sequence[Mapping[str, Any]]
     """What the making of the pairs recorded, round by round."""
+    looks: Sequence[Mapping[str, Any]]
+    """What the guard saw of the policy while it was optimised."""
+    criticality: Mapping[str, Any] | None = None
+    """criticality_summary.json."""
+    selection: Mapping[str, Any] | None = None
+    """selection_summary.json; :attr:`choices` are the lines of selection.jsonl."""
+    choices: Sequence[Mapping[str, Any]] = ()
 
     @property
     def section(self) -> str:
@@ -62,6 +69,10 @@ def read_inputs(run: Run) -> Inputs:
         studies=[Study.from_json(row) for row in _lines(run.path / "data" / "test.jsonl")],
         pairs=_pairs(run.path / "pairs.jsonl"),
         rounds=[run.facts(stage) for stage in _rounds(run) if run.done(stage)],
+        looks=list(_lines(run.path / "guard.jsonl")),
+        criticality=_json(run.path / "criticality_summary.json") if run.done("annotate") else None,
+        selection=_json(run.path / "selection_summary.json") if run.done("select") else None,
+        choices=list(_lines(run.path / "selection.jsonl")) if run.done("select") else (),
     )
 
 

@@ -67,8 +67,16 @@ _LABELS = {
         for policy, policy_label in (("", ""), ("_uncertain_absent", ", uncertain absent"))
     },
 }
+_TERM_LABELS = {
+    "syntax": "Syntax",
+    "domain": "Domain facts",
+    "consistent": "Consistency",
+    "impression_f1": "Impression labels",
+    "impression_f1_all": "Impression labels, all 14",
+}
 METRIC_LABELS = {
     **_LABELS,
+    **_TERM_LABELS,
     **{f"{name}/{metric}": f"{name.capitalize()}: {label}" for name in SECTIONS for metric, label in _LABELS.items()},
 }
 """A metric that is not named here goes by its own name."""
@@ -85,9 +93,13 @@ _CLINICAL = {
     "sembscore",
     "green",
     "ratescore",
+    "domain",
+    "consistent",
+    "impression_f1",
+    "impression_f1_all",
 }
 _WORDING_KINDS = ("rouge", "bleu")
-_WORDING = {"meteor", "cider", "bertscore", "embedscore", "tfidf_overlap", "length_ratio", "report_format"}
+_WORDING = {"meteor", "cider", "bertscore", "embedscore", "tfidf_overlap", "length_ratio", "report_format", "syntax"}
 SHARES = {"share", "frac"}
 
 

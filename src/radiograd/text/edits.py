@@ -2,7 +2,8 @@
 
 Harmful edits change what is said of the patient (or say nothing, or say it over and over); harmless ones do not.
 An edit gives None where it does not apply, so that every text it gives really is what its name says. Pure; the random
-generator only chooses which sentence or finding is meant.
+generator only chooses which sentence or finding is meant. ``EDITS`` are what metrics and judges are looked at with
+(docs/metrics.md); ``HACKS`` are what a policy drifts into when its reward lets it (docs/radflow.md).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.random import Generator
 
 from radiograd.text.findings import read, read_in_place
 from radiograd.text.labels import label_set, roll_up
+from radiograd.text.sections import parse
 from radiograd.text.sentences import sentence_spans
 from radiograd.types import Status
 
@@ -32,6 +34,17 @@ INVENTED: Mapping[str, str] = {
     "Edema": "There is severe pulmonary edema.",
 }
 """A finding and a sentence that states it, for a report that does not mention it."""
+RARE = (
+    "Lymphangioleiomyomatosis. Sequestration. Alveolar microlithiasis. Mesothelioma. Chondrosarcoma. "
+    "Schistosomiasis. Blastomycosis. Hamartoma. Scimitar. Pectus carinatum."
+)
+"""Words that hardly any report holds: what a reward by rarity of words would pay for."""
+PRIORS = (
+    "Compared to the prior examination, this is unchanged.",
+    "There has been interval improvement since the previous study.",
+    "No new pneumothorax since the prior examination.",
+)
+"""Claims of a change since an earlier film; our rules tie a change to a finding, and read the last one only."""
 
 _SIDES = {"left": "right", "right": "left", "leftward": "rightward", "rightward": "leftward"}
 _DEGREES = {
@@ -52,6 +65,11 @@ _DEGREES = {
     "moderate": "minimal",
     "moderately": "minimally",
 }
+_OF_A_PRIOR = re.compile(
+    r"\b(?:compar\w+|prior|previous\w*|interval\w*|unchanged|stable|change[sd]?|increas\w+|decreas\w+|improv\w+|"
+    r"worse\w*|new|newly|persist\w+|again|resol\w+|since|progress\w*)\b",
+    re.IGNORECASE,
+)
 _SAME = {
     "no evidence of": "no",
     "there is no": "no",
@@ -144,6 +162,25 @@ def empty(text: str, rng: Generator) -> str | None:
     return ""
 
 
+def rare_words(text: str, rng: Generator) -> str | None:
+    """A row of rare words behind the report."""
+    return f"{_ended(text)} {RARE}"
+
+
+def invented_prior(text: str, rng: Generator) -> str | None:
+    """A change since an earlier film is claimed, in a report that speaks of none."""
+    return None if _OF_A_PRIOR.search(text) else f"{_ended(text)} {PRIORS[int(rng.integers(len(PRIORS)))]}"
+
+
+def header_omission(text: str, rng: Generator) -> str | None:
+    """The header of the impression is left out; what stood under it stays, as more of what stands before."""
+    headed = [s for s in parse(text).sections if s.name == "impression" and s.header_start < s.header_end]
+    if len(headed) != 1:
+        return None
+    left = f"{text[: headed[0].header_start]}{text[headed[0].header_end :].lstrip()}"
+    return None if any(section.name == "impression" for section in parse(left).sections) else left
+
+
 def reordering(text: str, rng: Generator) -> str | None:
     """The sentences in reverse order; list numbers left out."""
     sentences = [re.sub(r"^\(?\d{1,2}[.)]\s*", "", text[a:b]) for a, b in sentence_spans(text)]
@@ -174,6 +211,38 @@ EDITS: Mapping[str, Edit] = {
         Edit("paraphrase", False, paraphrase),
     )
 }
+
+HACKS: Mapping[str, Edit] = {
+    edit.name: edit
+    for edit in (
+        *(EDITS[name] for name in ("stuffing", "template", "negation_flip", "laterality_flip", "severity_flip")),
+        Edit("header_omission", True, header_omission),
+        EDITS["repetition"],
+        Edit("rare_words", True, rare_words),
+        Edit("invented_prior", True, invented_prior),
+        EDITS["empty"],
+    )
+}
+"""Ways to a reward that no radiologist would pay for. All harmful."""
+_OF_THE_WHOLE = frozenset({"header_omission", "empty"})
+
+
+def hacked(name: str, text: str, rng: Generator) -> str | None:
+    """``text`` after the hack called ``name``; None where it does not apply. KeyError for an unknown name.
+
+    In a report with headers the hack is done under each header of findings and impression to which it applies, so that
+    it is still a report; but for leaving the header out, and for saying nothing.
+    """
+    make = HACKS[name].make
+    parts = [section for section in parse(text).sections if section.name in ("findings", "impression")]
+    if name in _OF_THE_WHOLE or not any(part.header_start < part.header_end for part in parts):
+        return make(text, rng)
+    changed = False
+    for part in reversed(parts):
+        done = make(text[part.start : part.end], rng)
+        if done is not None:
+            changed, text = True, f"{text[: part.start]}{done}{text[part.end :]}"
+    return text if changed else None
 
 
 def _statuses(text: str) -> dict[str, Status]:

@@ -22,7 +22,7 @@ from trl.trainer.utils import add_fused_lm_head
 from radiograd import models
 from radiograd.config import ModelConfig, RunConfig
 from radiograd.prompts import Prompter
-from radiograd.rewards import build_reward
+from radiograd.rewards import reward_of
 from radiograd.runs import Run
 from radiograd.train import settings
 from radiograd.train.grpo import PolicyTrainer, arguments
@@ -48,7 +48,7 @@ def seconds_of_ours(config: RunConfig, studies: Sequence[Study], folder: Path) -
     common = _common(config, studies, folder)
     trainer = PolicyTrainer(
         run=Run(folder, config),
-        reward=build_reward(config.grpo.reward),
+        reward=reward_of(config),
         studies={study.study_id: study for study in studies},
         **common,
     )
@@ -57,7 +57,7 @@ def seconds_of_ours(config: RunConfig, studies: Sequence[Study], folder: Path) -
 
 def seconds_of_stock(config: RunConfig, studies: Sequence[Study], folder: Path) -> dict[str, Any]:
     """The same of TRL's GRPOTrainer as it comes, with the same arguments and reward."""
-    reward = build_reward(config.grpo.reward)
+    reward = reward_of(config)
     by_id = {study.study_id: study for study in studies}
 
     def rouge(completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float]:

@@ -27,14 +27,16 @@ from trl.trainer.utils import split_pixel_values_by_grid, split_tensor_dict, uns
 from radiograd import models
 from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
+from radiograd.monitor import TextMonitor
 from radiograd.prompts import Prompter, alignable
-from radiograd.rewards import CombinedReward, build_reward
+from radiograd.rewards import CombinedReward, reward_of
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.rl.clipping import critical_aware
 from radiograd.runs import Run, write_jsonl
-from radiograd.train import capo, checkpoints, samplers, scoring, settings
+from radiograd.train import capo, checkpoints, guard, samplers, scoring, settings
 from radiograd.train.order import distinct_batches
-from radiograd.types import Case, Score, Study
+from radiograd.train.rewarding import RolloutReward
+from radiograd.types import Study
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """
     config = run.config
     folder = run.path / "align"
-    reward = build_reward(config.grpo.reward)
+    reward = reward_of(config)
     reward.prepare([text for study in train if (text := study.sections.text(config.section))])
     settings.forget_peak()
     set_seed(config.seed + 1)
@@ -61,9 +63,13 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
+    references = [text for study in train if (text := study.sections.text(config.section))]
+    monitor = TextMonitor(references)
+    watching = guard.load_guard(run, reward, prompter, references, monitor)
     trainer = PolicyTrainer(
         run=run,
         reward=reward,
+        monitor=monitor,
         studies={study.study_id: study for study in studies},
         sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
         model=model,
@@ -73,15 +79,21 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         ),
         processing_class=tokenizer,
         peft_config=models.lora_config(config.model.lora),
-        callbacks=[checkpoints.Keeper(run, "align", metrics_row)],
+        callbacks=[checkpoints.Keeper(run, "align", metrics_row), *([watching] if watching else [])],
     )
     critical = [study.critical is not False for study in studies if run.config.asks_criticality]
     if config.grpo.clip == "critical":
         _warn_if_one_sided(sum(critical) / len(critical), config.grpo.eps / config.grpo.clip_factor)
     settings.quiet(trainer)
     settings.train(trainer, run, "align", folder / "checkpoints")
-    settings.save_adapter(trainer, folder / "adapter")
+    guarded: dict[str, Any] = {}
+    if watching is None:
+        settings.save_adapter(trainer, folder / "adapter")
+    else:
+        guarded = {"guard": watching.finish(trainer, folder / "adapter"), "seconds_guard": round(watching.seconds, 1)}
     checkpoints.discard(folder / "checkpoints")
+    if watching is not None:
+        watching.tidy()
     shutil.rmtree(folder / "sampler", ignore_errors=True)
     return {
         "studies": len(studies),
@@ -89,6 +101,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         "prompts_cut": sum(p.cut for p in prompts),
         **({"critical": sum(critical)} if critical else {}),
         "steps": trainer.state.global_step,
+        **guarded,
         **settings.facts(config.model, trainer.state.num_input_tokens_seen),
     }
 
@@ -112,10 +125,14 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         reward: CombinedReward,
         studies: Mapping[str, Study],
         sampler: samplers.Sampler = samplers.builtin,
+        monitor: TextMonitor | None = None,
         **kwargs: Any,
     ) -> None:
         self.run, self.reward, self.studies, self.sampler = run, reward, studies, sampler
-        self._scores: list[Score] = []
+        self._rewards = RolloutReward(reward, studies, run.config.section)
+        self._asked_for: list[str] = []
+        self._began: tuple[float, float] | None = None
+        self.monitor = monitor
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
         self._live: Any = None
@@ -167,45 +184,45 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         completions = self.sampler(model, wish)
         model.train(training)
         self._seconds["sampling"] += time.perf_counter() - started
+        self._rewards.begin(self._asked_for, self._tokenizer.batch_decode(completions, skip_special_tokens=True))
         return completions, None
 
     # -- reward and advantage
 
     def _reward(self, completions: Sequence[Any], study_id: Sequence[str], **_: Any) -> list[float]:
-        started = time.perf_counter()
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        section = self.run.config.section
-        cases = [Case(self.studies[i], text.strip(), section) for i, text in zip(study_id, texts, strict=True)]
-        self._scores = self.reward(cases)
-        self._cases = cases
-        self._seconds["reward"] += time.perf_counter() - started
+        self._rewards.collect(study_id, texts)
+        self._seconds["reward"] += self._rewards.seconds
         # TRL prints prompt and completion of an unscored row; what it makes of these numbers is not used
-        return [score.value or 0.0 for score in self._scores]
+        return [0.0] * len(texts)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._seconds = {"sampling": 0.0, "reward": 0.0}
+        self._asked_for = [row["study_id"] for row in inputs]
         started = time.perf_counter()
+        mode = "train" if self.model.training else "eval"
+        if self._began is not None and self.model.training:
+            before, rewarding = self._began
+            self._metrics[mode]["seconds/reward_share"].append(rewarding / (started - before))
         # TRL scores the completions once more before the first update. That update computes the same numbers, so its
         # own are taken (see _compute_loss) and the extra pass is left out.
         self._old_is_first = self.num_iterations > 1 and self.model.training
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.model.training:
             output.pop("old_per_token_logps", None)
-        mode = "train" if self.model.training else "eval"
-        values = [float("nan") if score.value is None else score.value for score in self._scores]
-        local = torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)
-        rewards = self.accelerator.gather(local).view(-1, self.num_generations)
+        rewards = self._rewards.totals(self.accelerator, self.num_generations)
         advantages = group_normalised(rewards).flatten()
-        first = self.accelerator.process_index * len(local)
-        output["advantages"] = advantages[first : first + len(local)]
-        critical = [self._annotated and case.study.critical is not False for case in self._cases]
-        output["critical"] = torch.tensor(critical, device=local.device)
+        first = self.accelerator.process_index * len(inputs)
+        output["advantages"] = advantages[first : first + len(inputs)]
+        critical = [self._annotated and case.study.critical is not False for case in self._rewards.cases]
+        output["critical"] = torch.tensor(critical, device=advantages.device)
         output["eps"] = self._eps(output["critical"])
         self._note(mode, rewards, output["advantages"])
         self._note_apart(mode, rewards.flatten(), self.accelerator.gather(output["critical"]))
         self._seconds["scoring"] = time.perf_counter() - started - sum(self._seconds.values())
         for name, seconds in self._seconds.items():
             self._metrics[mode][f"seconds/{name}"].append(seconds)
+        self._began = started, self._seconds["reward"]
         return output
 
     def _eps(self, critical_B: Any) -> Any:
@@ -218,17 +235,24 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _note(self, mode: str, rewards_P_G: Any, advantages_B: Any) -> None:
         """Log every term, the dead groups and the lengths; now and then the rollout itself."""
-        noted = self._metrics[mode]
+        noted, cases, scores = self._metrics[mode], self._rewards.cases, self._rewards.scores()
         noted["reward/total"].append(float(rewards_P_G.nanmean()))
         noted["reward/total_std"].append(float(rewards_P_G.std(-1).nanmean()))
         noted["reward/unscored_frac"].append(float(rewards_P_G.isnan().float().mean()))
         noted["dead_groups"].append(float(dead_groups(rewards_P_G).float().mean()))
-        noted["words_mean"].append(sum(len(c.candidate.split()) for c in self._cases) / len(self._cases))
-        noted["distinct_frac"].append(len({(c.study.study_id, c.candidate) for c in self._cases}) / len(self._cases))
-        for term in (term.name for term in self.reward.terms):
-            found = [score.parts[term] for score in self._scores if term in score.parts]
+        noted["words_mean"].append(sum(len(case.candidate.split()) for case in cases) / len(cases))
+        noted["distinct_frac"].append(len({(case.study.study_id, case.candidate) for case in cases}) / len(cases))
+        for name, value in self.monitor(cases).items() if self.monitor else ():
+            noted[f"monitor/{name}"].append(value)
+        for term in self.reward.terms:
+            found = [score.parts[term.name] for score in scores if term.name in score.parts]
             if found:
-                noted[f"reward/{term}"].append(sum(found) / len(found))
+                noted[f"reward/{term.name}"].append(sum(found) / len(found))
+        weighed = [term.name for term in self.reward.terms if term.weight > 0]
+        for name in weighed if len(weighed) > 1 else ():
+            noted[f"variance_share/{name}"].append(self._rewards.shares[name])
+        if any(term.skips for term in self.reward.terms):
+            noted["reward/skipped_frac"].append(self._rewards.skipped())
         rollout = self.state.global_step // self.num_iterations
         if rollout % self.run.config.grpo.log_rollouts_every == 0:
             rows = gather_object(
@@ -241,7 +265,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                         "why": score.why,
                         "advantage": round(float(advantage), 6),
                     }
-                    for case, score, advantage in zip(self._cases, self._scores, advantages_B, strict=True)
+                    for case, score, advantage in zip(cases, scores, advantages_B, strict=True)
                 ]
             )
             if self.accelerator.is_main_process:
@@ -432,7 +456,7 @@ _NAMES = {
     "step_time": "seconds/step",
 }
 _OURS = (
-    *("reward/", "critical/", "normal/", "seconds/"),
+    *("reward/", "variance_share/", "monitor/", "critical/", "normal/", "seconds/"),
     *("dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac", "kl_completion"),
 )
 

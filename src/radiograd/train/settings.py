@@ -93,17 +93,26 @@ def train(trainer: Any, run: Run, stage: str, folder: Path, before: int = 0) -> 
 
 def save_adapter(trainer: Any, folder: Path) -> None:
     """The trained adapter in ``folder``, whole or not there."""
+    if trainer.is_world_process_zero():
+        write_adapter(trainer.accelerator.unwrap_model(trainer.model), folder)
+
+
+def write_adapter(model: Any, folder: Path) -> None:
+    """The adapter of a PEFT ``model`` as it is now in ``folder``, whole or not there."""
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
-    model = trainer.accelerator.unwrap_model(trainer.model)
     for peft_config in model.peft_config.values():
         if isinstance(peft_config.target_modules, set):  # PEFT would write them in the order of this process's hashes
             peft_config.target_modules = sorted(peft_config.target_modules)
-    if trainer.is_world_process_zero():
-        model.save_pretrained(str(beside), safe_serialization=True)
-        (beside / "README.md").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.rename(folder)
+    model.save_pretrained(str(beside), safe_serialization=True)
+    (beside / "README.md").unlink(missing_ok=True)
+    put_in_place(beside, folder)
+
+
+def put_in_place(beside: Path, folder: Path) -> None:
+    """``beside`` becomes ``folder``; an older one is removed first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
 
 
 def facts(config: ModelConfig, tokens: int) -> dict[str, Any]:

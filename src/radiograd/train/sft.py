@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,26 +29,51 @@ log = logging.getLogger(__name__)
 
 def train_sft(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """Fine-tune a fresh adapter on ``train`` and write it to ``sft/adapter``; resumes from the last checkpoint."""
-    return _train(run, "sft", train, run.config.sft)
+    return _train(run, _Place("sft", run.path / "sft"), train, run.config.sft)
+
+
+def train_fold(run: Run, train: Sequence[Study], number: int) -> dict[str, Any]:
+    """The same with the same settings on other studies, for a cross-fitting: written to ``select/fold_<number>``."""
+    return _train(run, _Place(fold_name(number), fold_folder(run, number)), train, run.config.sft)
+
+
+def fold_name(number: int) -> str:
+    """Under which name a fold's rows stand in metrics.jsonl, and its end in done/."""
+    return f"select_fold_{number}"
+
+
+def fold_folder(run: Run, number: int) -> Path:
+    """Where fold ``number`` (from 1) keeps its adapter."""
+    return run.path / "select" / f"fold_{number}"
 
 
 def train_more(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     """The same as an alignment: a fresh adapter on the SFT policy, written to ``align/adapter``."""
-    return _train(run, "align", train, run.config.more_sft)
+    place = _Place("align", run.path / "align", merged=(run.path / "sft" / "adapter",), offset=1, key=4)
+    return _train(run, place, train, run.config.more_sft)
 
 
-def _train(run: Run, stage: Literal["sft", "align"], train: Sequence[Study], how: FineTuning) -> dict[str, Any]:
-    config = run.config
-    folder = run.path / stage
-    merged, offset, key = {"sft": ([], 0, 1), "align": ([run.path / "sft" / "adapter"], 1, 4)}[stage]
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a fine-tuning stands in a run: the name of its metrics, its folder, the adapters below it, its seeds."""
+
+    stage: str
+    folder: Path
+    merged: tuple[Path, ...] = ()
+    offset: int = 0
+    key: int = 1
+
+
+def _train(run: Run, place: _Place, train: Sequence[Study], how: FineTuning) -> dict[str, Any]:
+    config, stage, folder = run.config, place.stage, place.folder
     settings.forget_peak()
-    set_seed(config.seed + offset)
+    set_seed(config.seed + place.offset)
     tokenizer = models.load_tokenizer(config.model)
     rows, cut = encode(Prompter(tokenizer, config.model, config.task), train)
     lengths = [len(row["input_ids"]) for row in rows]
-    rng = np.random.default_rng([config.seed, key])
+    rng = np.random.default_rng([config.seed, place.key])
     order = length_grouped(lengths, how.batch_size, how.epochs, rng)
-    model = get_peft_model(models.load_policy(config.model, merged=merged), models.lora_config(config.model.lora))
+    model = get_peft_model(models.load_policy(config.model, merged=place.merged), models.lora_config(config.model.lora))
     scoring.attach_scoring(model)
     trainer = _Trainer(
         model=model,
