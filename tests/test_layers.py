@@ -156,6 +156,7 @@ LIGHT_MODULES = (
     "radiograd.metrics.bertscore",
     "radiograd.metrics.bleu",
     "radiograd.metrics.cider",
+    "radiograd.metrics.consistency",
     "radiograd.metrics.external",
     "radiograd.metrics.factgraph",
     "radiograd.metrics.fidelity",
@@ -391,7 +392,7 @@ def test_looking_at_data_and_scoring_load_no_heavy_library_but_nltk(tmp_path: Pa
         "from radiograd.metrics import prepare\n"
         "from radiograd.metrics.builtin import RULES\n"
         "text = 'Small left effusion.'\n"
-        "case = Case(Study('s', 'p', 'x', Sections(impression=text)), text)\n"
+        "case = Case(Study('s', 'p', 'x', Sections(text, text)), text)\n"
         "metrics = [load_metric(name) for name in RULES]\n"
         "prepare(metrics, [text, 'Normal heart.'])\n"
         "assert all(metric.score([case])[0].value is not None for metric in metrics)\n"

@@ -42,7 +42,7 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "statements": (*_STATEMENTS, "fidelity"),
     "facts": (*(name for name in METRICS if name.startswith("factgraph")), "fidelity", "domain"),
     "labels": (*(name for name in METRICS if name.startswith("label_f1")), "impression_f1", "impression_f1_all"),
-    "consistency": ("consistent",),
+    "consistency": ("consistency", "consistent"),
     "format": ("report_format",),
     "embeddings": ("bertscore", "embedscore", "radcliq_v0", "radcliq_v1"),
     "chexbert": ("chexbert_f1_14", "chexbert_f1_5", "sembscore", "radcliq_v0", "radcliq_v1"),

@@ -43,7 +43,7 @@ CONDITIONAL = {"keywords", "statements", "laterality", "severity", "negation"}
 
 
 def case(i, reference, candidate):
-    return Case(Study(f"s{i}", f"p{i // 2}", "toy", Sections(impression=reference)), candidate)
+    return Case(Study(f"s{i}", f"p{i // 2}", "toy", Sections("Two views of the chest.", reference)), candidate)
 
 
 def cases():

@@ -35,7 +35,7 @@ class EvaluateConfig(Section):
     """What the table holds."""
 
     metrics: tuple[str, ...] = (
-        *("fidelity", "label_f1_14", "label_f1_5", "factgraph_partial"),
+        *("fidelity", "consistency", "label_f1_14", "label_f1_5", "factgraph_partial"),
         *("rouge1", "rouge2", "rougeL", "bleu2", "bleu4", "length_ratio"),
     )
     """What is said, then how it is worded."""
@@ -54,7 +54,8 @@ TASK_DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "generate": {"max_new_tokens": 192},
         "evaluate": {
             "metrics": (
-                *("report_format", "fidelity", "label_f1_14", "label_f1_5", "impression/label_f1_14"),
+                *("report_format", "fidelity", "consistency"),
+                *("label_f1_14", "label_f1_5", "impression/label_f1_14"),
                 *("factgraph_partial", "findings/factgraph_partial"),
                 *("rouge1", "rouge2", "rougeL", "bleu2", "bleu4", "length_ratio"),
             ),

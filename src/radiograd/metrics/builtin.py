@@ -28,6 +28,7 @@ RULES = {
     "factgraph_partial": "radiograd.metrics.factgraph:Partial",
     "factgraph_complete": "radiograd.metrics.factgraph:Complete",
     "fidelity": "radiograd.metrics.fidelity:Fidelity",
+    "consistency": "radiograd.metrics.consistency:Consistency",
     "keywords": "radiograd.metrics.statements:Keywords",
     "statements": "radiograd.metrics.statements:Statements",
     "laterality": "radiograd.metrics.statements:Laterality",

@@ -39,6 +39,7 @@ _LABELS = {
     "bertscore": "BERTScore",
     "length_ratio": "Length ratio",
     "fidelity": "Fidelity",
+    "consistency": "Consistency",
     "statements": "Statements",
     "keywords": "Key words",
     "laterality": "Sides",
@@ -83,6 +84,7 @@ METRIC_LABELS = {
 GROUPS = {"clinical": "Clinical content", "wording": "Wording", "other": "Other metrics"}
 _CLINICAL_KINDS = ("label_f1", "chexbert_f1", "factgraph", "radgraph", "radcliq")
 _CLINICAL = {
+    "consistency",
     "fidelity",
     "statements",
     "keywords",
