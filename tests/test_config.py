@@ -360,7 +360,7 @@ def others(value: Any) -> list[Any]:
             further,
         ]
     strings = ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
-    return [*strings, "sft", "judge_winner", "random", "style", "labels", "worst", "critical"]
+    return [*strings, "sft", "judge_winner", "random", "style", "labels", "worst", "critical", "best"]
 
 
 DEFAULTS = {config.align.type: config for config in (RunConfig(), RunConfig(align=DPOConfig()))}

@@ -240,6 +240,21 @@ def test_without_an_alarm_the_last_policy_stays(sharp_model: Path, tmp_path: Pat
     assert _best(runs[2]) == [f"step_{told['best_step']:06d}/adapter"]
 
 
+def test_the_best_policy_is_kept_when_that_is_asked_for(sharp_model: Path, tmp_path: Path) -> None:
+    settings = {"reward": {f"{HERE}:mean_letter": 1.0}, "rollouts": 4, "max_new_tokens": 8, "lr": 1e-2}
+    guard = {"every": 1, "gold": [f"{HERE}:Draws"], "fall": 99.0}
+    kept = {
+        keep: _run(tmp_path / keep, sharp_model, **settings, guard={**guard, "keep": keep}) for keep in ("last", "best")
+    }
+    facts = {keep: train_grpo(run, TRAIN)["guard"] for keep, run in kept.items()}
+    best = max(_looks(kept["best"]), key=lambda look: look["gold"])["step"]
+    assert 0 < best < 8  # neither the SFT policy nor the last one, or this shows nothing
+    assert [facts[keep]["returned_to"] for keep in ("last", "best")] == [None, best]
+    adapters = {keep: _weights(run.path / "align" / "adapter") for keep, run in kept.items()}
+    assert adapters["best"] == _weights(kept["best"].path / "align" / "best" / f"step_{best:06d}" / "adapter")
+    assert adapters["best"] != adapters["last"]
+
+
 def test_the_kl_is_that_of_the_next_token_over_the_whole_vocabulary(sharp_model: Path) -> None:
     config = RunConfig.model_validate({"model": {"name": str(sharp_model), "dtype": "float32", "device": "cpu"}}).model
     sft, policy = (

@@ -46,6 +46,9 @@ class GuardConfig(Section):
     fall: float = Field(default=3.0, gt=0.0)
     """Standard errors by which the panel may fall below its best while the reward rises. With 1, two of three healthy
     runs of four looks would be stopped by chance; with 3, one in ninety (docs/decisions/0012)."""
+    keep: Literal["last", "best"] = "last"
+    """Which policy a training ends with that was not stopped: the last one, or that of the look at which the panel was
+    highest (early stopping on validation studies). One that was stopped always ends with the best."""
     kl_stop: float | None = Field(default=None, gt=0.0)
     """Nats of KL(policy || SFT policy) a completion at which training stops (null = never)."""
 

@@ -57,7 +57,7 @@ def _sentences(inputs: Inputs, align: GRPOConfig) -> list[dict[str, str]]:
             (
                 "varied",
                 f"No alarm in {len(inputs.looks)} looks at {n} validation studies {done}. The panel was best at step "
-                f"{last['best_step']}; {_end(last)}.",
+                f"{last['best_step']}; {_end(last, align)}",
             )
         )
     ratio = last["monitors"].get("positives_ratio")
@@ -75,11 +75,12 @@ def _returned(last: Mapping[str, Any]) -> str:
     )
 
 
-def _end(last: Mapping[str, Any]) -> str:
+def _end(last: Mapping[str, Any], align: GRPOConfig) -> str:
     if last["best_step"] == last["step"] or last["difference"] is None:
-        return "that is the policy this run ended with"
+        return "that is the policy this run ended with."
     off, se = signed(last["difference"]), hundredths(last["difference_se"])
-    return f"the last look lies {off} points off that (standard error {se})"
+    far = f"the last look lies {off} points off that (standard error {se})."
+    return f"{far} {_returned(last)}" if align.guard.keep == "best" else far
 
 
 def _gold_charts(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -265,11 +265,12 @@ class Guard(TrainerCallback):  # type: ignore[misc]
     def finish(self, trainer: Any, folder: Path) -> dict[str, Any]:
         """Write the adapter that the training ends with to ``folder``; the guard's facts.
 
-        The last policy's, or, when the training was stopped, that of the best look.
+        The last policy's, or that of the best look when the training was stopped or ``guard.keep`` says best.
         """
         last = self.rows[-1] if self.rows else {"stop": False, "alarm": False, "step": None, "why": None}
         best = self.watch.best.step if self.watch.best else None
-        if not last["stop"]:
+        back = last["stop"] or (self.run.config.grpo.guard.keep == "best" and best != last["step"])
+        if not back:
             settings.save_adapter(trainer, folder)
         elif trainer.is_world_process_zero() and best is not None:
             beside = folder.with_name(folder.name + ".part")
@@ -283,7 +284,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             "best_step": best,
             "alarm": last["alarm"],
             "step": last["step"] if last["stop"] else None,
-            "returned_to": best if last["stop"] else None,
+            "returned_to": best if back else None,
             "why": last["why"],
         }
 
