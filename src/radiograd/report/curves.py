@@ -14,7 +14,8 @@ from radiograd.report.wording import METRIC_LABELS, is_number, is_share
 _ORDINARY = {"stage", "step", "attempt", "time", "drift_alarm"}
 _ELSEWHERE = "monitor/"  # shown with the guard
 _SPARSE = 0.8
-_REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac")
+_REWARD_SHARE = "seconds/reward_share"
+_REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac", "reward/skipped_frac")
 _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["margin"], "Margin: implicit reward of chosen − rejected", "", False),
     (["accuracy"], "Chosen above rejected", "% of pairs", True),
@@ -23,7 +24,19 @@ _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["chosen_logp_token", "rejected_logp_token"], "Log-probability", "nats per token", False),
     (["chosen_logp", "rejected_logp"], "Log-probability", "nats per text", False),
     (["anchor"], "Anchor", "nats", True),
+    (["critical/reward", "normal/reward"], "Reward, critical and normal cases", "", False),
+    (["critical/clip_share", "normal/clip_share"], "Clipped, critical and normal cases", "% of tokens", True),
+    (["critical/ratio_max", "normal/ratio_max"], "Largest |ratio − 1|, critical and normal cases", "", True),
+    (["critical/kl", "normal/kl"], "KL to the SFT model, critical and normal cases", "nats per token", True),
+    (
+        ["critical/kl_completion", "normal/kl_completion"],
+        "KL to the SFT model, critical and normal cases",
+        "nats per text",
+        True,
+    ),
+    (["critical/share"], "Critical cases", "% of completions", True),
     (["kl"], "KL to the SFT model", "nats per token", False),
+    (["kl_completion"], "KL to the SFT model", "nats per text", False),
     (["entropy"], "Entropy", "nats per token", False),
     (["words_mean"], "Length", "words", False),
     (["tokens_mean"], "Length", "tokens", False),
@@ -33,6 +46,7 @@ _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["distinct_frac"], "Distinct completions", "% of completions", True),
     (["truncated_frac"], "Cut at the token limit", "% of completions", True),
     (["reward/unscored_frac"], "Unscored completions", "% of completions", True),
+    (["reward/skipped_frac"], "Completions that a term skipped", "% of completions", True),
     (["reward/total_std"], "Spread of the reward (std)", "", True),
     (["grad_norm"], "Gradient norm", "", True),
     (["lr"], "Learning rate", "", True),
@@ -63,8 +77,11 @@ def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
 
 def _name(key: str) -> str:
     """What a curve is called in a chart of several."""
-    side = key.partition("_")[0]
-    return side if side in ("chosen", "rejected") else key.removeprefix("seconds/")
+    side = key.partition("/" if "/" in key else "_")[0]
+    if side in ("chosen", "rejected", "critical", "normal"):
+        return side
+    term = key.removeprefix("variance_share/")
+    return METRIC_LABELS.get(term, term) if term != key else key.removeprefix("seconds/")
 
 
 def _alarm_line(rows: Sequence[Mapping[str, Any]], config: RunConfig) -> list[Series]:
@@ -83,12 +100,15 @@ def chart_plan(keys: Sequence[str], terms: Sequence[str]) -> Iterator[tuple[list
     term_keys = [f"reward/{t}" for t in terms]
     term_keys += [k for k in keys if k.startswith("reward/") and k not in (*term_keys, *_REWARD_FACTS)]
     labels = [k.removeprefix("reward/") for k in term_keys]
+    shares = [k for k in keys if k.startswith("variance_share/")]
     plan = [
         (["reward/total"], "Reward, weighted mean of its terms", "", False),
         *(([k], f"Reward term: {METRIC_LABELS.get(t, t)}", "", False) for k, t in zip(term_keys, labels, strict=True)),
+        (shares, "What moves the policy: share of the variance inside groups", "%", False),
         (["loss"], "Loss", "", False),
         *_KNOWN_CHARTS,
-        ([k for k in keys if k.startswith("seconds/")], "Time per step", "s", True),
+        ([k for k in keys if k.startswith("seconds/") and k != _REWARD_SHARE], "Time per step", "s", True),
+        ([_REWARD_SHARE], "Waited for the reward", "% of the time", True),
     ]
     used: set[str] = set()
     for wanted, title, unit, zero_based in plan:
