@@ -115,6 +115,25 @@ def mean_of(sums: Mapping[str, Array]) -> Array:
     return mean
 
 
+class MeanOverCases:
+    """A metric that scores each case with a reference by itself (:meth:`one`) and whose corpus value is the mean."""
+
+    higher_is_better = True
+    part_names: tuple[str, ...] = MEAN_PARTS
+
+    def score(self, cases: Sequence[Case]) -> list[Score]:
+        """One Score per case; unscored when the reference is missing."""
+        return [no_reference(case) or self.one(case) for case in cases]
+
+    def combine(self, sums: Mapping[str, Array]) -> Array:
+        """The mean over scored cases."""
+        return mean_of(sums)
+
+    def one(self, case: Case) -> Score:
+        """The Score of a case that has a reference."""
+        raise NotImplementedError
+
+
 def no_reference(case: Case, words: int | None = None) -> Score | None:
     """The unscored Score of a case whose reference is missing, empty or (``words`` = 0) without a word; else None."""
     reference = case.reference

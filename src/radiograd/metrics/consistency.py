@@ -7,39 +7,25 @@ findings without an acute one is consistent. No contradiction found is no proof 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from radiograd.judges.protocol import Question
 from radiograd.judges.rules import Rules
-from radiograd.metrics import MEAN_PARTS, Array, mean_of, mean_score, no_reference
+from radiograd.metrics import MeanOverCases, mean_score
 from radiograd.text.generated import cut
 from radiograd.types import REPORT, Case, Score
 
 
-class Consistency:
+class Consistency(MeanOverCases):
     """1 where the rules find no contradiction, else 0; unscored for a study without findings to hold it against, and
     without a reference: the same studies then count as in other metrics."""
 
     name = "consistency"
-    higher_is_better = True
-    part_names: tuple[str, ...] = MEAN_PARTS
 
     def __init__(self) -> None:
         self._judge = Rules()
         self.signature = f"{self.name}|{self._judge.signature}|mean over cases"
 
-    def score(self, cases: Sequence[Case]) -> list[Score]:
-        """One Score per case, 0 or 1. An empty impression, and a report without either section, is 0."""
-        return [self._one(case) for case in cases]
-
-    def combine(self, sums: Mapping[str, Array]) -> Array:
-        """The share of consistent cases."""
-        return mean_of(sums)
-
-    def _one(self, case: Case) -> Score:
-        unscored = no_reference(case)
-        if unscored is not None:
-            return unscored
+    def one(self, case: Case) -> Score:
+        """0 or 1. An empty impression, and a report without either section, is 0."""
         if case.section == REPORT:
             found = cut(case.candidate)
             findings, impression = found.findings or "", found.impression or ""

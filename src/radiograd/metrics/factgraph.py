@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from radiograd.metrics import MEAN_PARTS, Array, mean_of, mean_score, no_reference
+from radiograd.metrics import MeanOverCases, mean_score
 from radiograd.text.graph import Level, facts
 from radiograd.text.lexicon import fingerprint
 from radiograd.types import Case, Score
@@ -14,29 +13,17 @@ REMEMBERED = 4096
 """Texts whose facts are kept: a reference is read once, not with every candidate."""
 
 
-class Factgraph:
+class Factgraph(MeanOverCases):
     """F1 over the sets of facts at one level (``text.graph.items``); 0 when either side states none."""
 
     name: str
     level: Level
-    higher_is_better = True
-    part_names: tuple[str, ...] = MEAN_PARTS
 
     def __init__(self) -> None:
         self.signature = f"{self.name}|{fingerprint()}|{self.level}|mean over reports"
 
-    def score(self, cases: Sequence[Case]) -> list[Score]:
-        """One Score per case, in [0, 1]; unscored when the reference is missing."""
-        return [self._one(case) for case in cases]
-
-    def combine(self, sums: Mapping[str, Array]) -> Array:
-        """The mean over scored cases."""
-        return mean_of(sums)
-
-    def _one(self, case: Case) -> Score:
-        unscored = no_reference(case)
-        if unscored is not None:
-            return unscored
+    def one(self, case: Case) -> Score:
+        """In [0, 1]."""
         theirs, ours = facts_of(case.reference or "", self.level), facts_of(case.candidate, self.level)
         both = len(theirs) + len(ours)
         return mean_score(2 * len(theirs & ours) / both if theirs and ours else 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from radiograd.metrics import MEAN_PARTS, Array, mean_of, mean_score, no_reference
+from radiograd.metrics import Array, MeanOverCases, mean_of, mean_score, no_reference
 from radiograd.text.findings import Statement, read_in_place
 from radiograd.text.labels import mentioned
 from radiograd.text.lexicon import fingerprint
@@ -19,33 +19,21 @@ REMEMBERED = 4096
 Pairs = frozenset[tuple[str, str]]
 
 
-class _Compared:
+class _Compared(MeanOverCases):
     """F1 of two sets of pairs, mean over cases; unscored where the reference states none of them."""
 
     name: str
     what: str
-    higher_is_better = True
-    part_names: tuple[str, ...] = MEAN_PARTS
 
     def __init__(self) -> None:
         self.signature = f"{self.name}|{fingerprint()}|{self.what}|f1, mean over reports"
-
-    def score(self, cases: Sequence[Case]) -> list[Score]:
-        """One Score per case, in [0, 1]."""
-        return [self._one(case) for case in cases]
-
-    def combine(self, sums: Mapping[str, Array]) -> Array:
-        """The mean over scored cases."""
-        return mean_of(sums)
 
     def pairs(self, text: str) -> Pairs:
         """What is compared."""
         raise NotImplementedError
 
-    def _one(self, case: Case) -> Score:
-        unscored = no_reference(case)
-        if unscored is not None:
-            return unscored
+    def one(self, case: Case) -> Score:
+        """In [0, 1]."""
         theirs = self.pairs(case.reference or "")
         if not theirs:
             return Score(None, why=f"the reference {case.section} states no {self.what}")
@@ -132,7 +120,7 @@ class Negation:
         return Score(agreed / len(shared), {"agreed": float(agreed), "shared": float(len(shared))})
 
 
-class HallucinatedPrior:
+class HallucinatedPrior(MeanOverCases):
     """1 where the candidate claims a change from an earlier film that it was not shown; lower is better.
 
     A claim is a finding with a change ("unchanged", "new", "increased"). It is no hallucination when the study has a
@@ -141,23 +129,12 @@ class HallucinatedPrior:
 
     name = "hallucinated_prior"
     higher_is_better = False
-    part_names: tuple[str, ...] = MEAN_PARTS
 
     def __init__(self) -> None:
         self.signature = f"hallucinated_prior|{fingerprint()}|share of reports|lower is better"
 
-    def score(self, cases: Sequence[Case]) -> list[Score]:
-        """One Score per case, 0 or 1."""
-        return [self._one(case) for case in cases]
-
-    def combine(self, sums: Mapping[str, Array]) -> Array:
-        """The share of scored cases."""
-        return mean_of(sums)
-
-    def _one(self, case: Case) -> Score:
-        unscored = no_reference(case)
-        if unscored is not None:
-            return unscored
+    def one(self, case: Case) -> Score:
+        """0 or 1."""
         known = case.study.prior is not None or bool(_attributes(case.reference or "", "change", said_now=False))
         return mean_score(float(not known and bool(_attributes(case.candidate, "change", said_now=False))))
 
