@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -233,3 +235,13 @@ def test_leaving_the_header_out_is_worse_than_any_impression_under_it():
 def test_any_text_is_scored_within_bounds(text, section):
     [score] = hierarchical().score([Case(STUDY, text, section)])
     assert -0.75 <= score.value <= 1.0
+
+
+def test_chance_is_the_same_for_the_same_text_of_the_same_study_and_even_over_texts() -> None:
+    reward = build_reward({"chance": 1.0})
+    cases = [impression(f"text {number}") for number in range(2000)]
+    drawn = [score.value or 0.0 for score in reward.score(cases)]
+    assert [score.value for score in reward.score(cases[::-1])] == drawn[::-1]
+    assert reward.score([impression("text 0", replace(STUDY, study_id="t"))])[0].value != drawn[0]
+    assert 0.47 < sum(drawn) / len(drawn) < 0.53  # 4.6 standard errors of 0.0065
+    assert 0.07 < sum((one - 0.5) ** 2 for one in drawn) / len(drawn) < 0.097  # 1 / 12

@@ -74,6 +74,7 @@ _TERM_LABELS = {
     "consistent": "Consistency",
     "impression_f1": "Impression labels",
     "impression_f1_all": "Impression labels, all 14",
+    "chance": "Chance (control)",
 }
 METRIC_LABELS = {
     **_LABELS,

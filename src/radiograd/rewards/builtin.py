@@ -6,4 +6,5 @@ TERMS = {
     "consistent": "radiograd.rewards.terms:Consistent",
     "impression_f1": "radiograd.rewards.terms:ImpressionF1",
     "impression_f1_all": "radiograd.rewards.terms:ImpressionF1All",
+    "chance": "radiograd.rewards.terms:Chance",
 }

@@ -10,6 +10,7 @@ The paper lets a report without headers count whole in its global terms. Here it
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -192,6 +193,23 @@ class ImpressionF1All(ImpressionF1):
 
     def _value(self, tp: int, fp: int, fn: int) -> float:
         return 1 - (fp + fn) / len(_labeler().labels.names)
+
+
+class Chance:
+    """A control: a number by lot, uniform in [0, 1), the same for the same text of the same study. What a policy gains
+    under it, it gains from being trained at all."""
+
+    name = "chance"
+    signature = "chance|sha256 of study and text"
+
+    def score(self, cases: Sequence[Case]) -> list[Score]:
+        """One Score per case."""
+        return [Score(_lot(case)) for case in cases]
+
+
+def _lot(case: Case) -> float:
+    drawn = hashlib.sha256(f"{case.study.study_id}\0{case.candidate}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(drawn[:6], "big") / 2**48
 
 
 @lru_cache(maxsize=1)
