@@ -44,6 +44,7 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "labels": (*(name for name in METRICS if name.startswith("label_f1")), "impression_f1", "impression_f1_all"),
     "consistency": ("consistency", "consistent"),
     "format": ("report_format",),
+    "chance": ("chance",),
     "embeddings": ("bertscore", "embedscore", "radcliq_v0", "radcliq_v1"),
     "chexbert": ("chexbert_f1_14", "chexbert_f1_5", "sembscore", "radcliq_v0", "radcliq_v1"),
     "radgraph": ("radgraph_simple", "radgraph_partial", "radgraph_complete", "radcliq_v0", "radcliq_v1"),
