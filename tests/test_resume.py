@@ -138,6 +138,35 @@ def test_killed_twice_and_resumed_is_as_if_never_killed(config: Path, undisturbe
     _assert_same(_finish(config, tmp_path), undisturbed)
 
 
+RADFLOW = (
+    "select={by: hardest, share: 0.5, metrics: {bleu2: 1, factgraph_partial: 1}}",
+    "align.reward=hierarchical",
+    "align.clip=critical",
+)
+RADFLOW_POINTS: dict[str, Callable[[Path], bool]] = {
+    "between annotation and selection": _exists("criticality.jsonl"),
+    "in the predictions that studies are chosen by": lambda run: _lines(run / "select" / "predictions.jsonl") >= 5,
+    "between the two updates of a rollout": _rows("align", 7),
+    "in the second pass over the studies": _rows("align", 25),
+}
+
+
+def test_radflow_killed_while_choosing_and_while_aligning_is_as_if_never_killed(config: Path, tmp_path: Path) -> None:
+    undisturbed = _finish(config, tmp_path / "undisturbed", *RADFLOW)
+    for point in ("in the predictions that studies are chosen by", "between the two updates of a rollout"):
+        _kill(config, tmp_path / "killed", RADFLOW_POINTS[point], *RADFLOW)
+    _assert_same(_finish(config, tmp_path / "killed", *RADFLOW), undisturbed)
+    assert "critical/clip_share" in (undisturbed / "metrics.jsonl").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_radflow_killed_at_every_point_in_turn_is_as_if_never_killed(config: Path, tmp_path: Path) -> None:
+    undisturbed = _finish(config, tmp_path / "undisturbed", *RADFLOW)
+    for reached in RADFLOW_POINTS.values():
+        _kill(config, tmp_path / "killed", reached, *RADFLOW)
+    _assert_same(_finish(config, tmp_path / "killed", *RADFLOW), undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_and_resumed_is_as_if_never_killed(
