@@ -10,7 +10,7 @@ import pytest
 from radiograd import stages
 from radiograd.config import MoreSFTConfig, NoAlignConfig, RunConfig, parse_config
 from radiograd.errors import ConfigError
-from radiograd.runs import Run, open_run, read_json, read_jsonl, run_stages, stages_of
+from radiograd.runs import Run, read_json, read_jsonl, stages_of
 from radiograd.selection import share_train
 from radiograd.types import Study
 from tests import tiny
@@ -30,24 +30,17 @@ def config_of(folder: Path, model: Path, name: str, align: dict[str, Any], **cha
     return parse_config(values, "test")
 
 
-def finish(config: RunConfig, root: Path) -> Run:
-    stages.check_names(config)
-    with open_run(config, root, "radiograd run") as run:
-        run_stages(run, stages.programs(config))
-    return run
-
-
 @pytest.fixture(scope="module")
 def none(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("none")
-    return finish(config_of(folder, tiny_model, "none", {"type": "none"}), folder / "runs")
+    return tiny.finish(config_of(folder, tiny_model, "none", {"type": "none"}), folder / "runs")
 
 
 @pytest.fixture(scope="module")
 def more(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("more")
     align = {"type": "sft", "batch_size": 8, "lr": 2e-3, "epochs": 2.0, "checkpoint_every": 2}
-    return finish(config_of(folder, tiny_model, "more", align), folder / "runs")
+    return tiny.finish(config_of(folder, tiny_model, "more", align), folder / "runs")
 
 
 def test_without_alignment_the_run_has_one_policy_and_a_page(none: Run) -> None:
@@ -110,10 +103,10 @@ def test_more_fine_tuning_killed_between_checkpoints_ends_the_same(
 
     monkeypatch.setattr(checkpoints.Keeper, "on_save", killed)
     with pytest.raises(KeyboardInterrupt):
-        finish(more.config, tmp_path / "runs")
+        tiny.finish(more.config, tmp_path / "runs")
     monkeypatch.setattr(checkpoints.Keeper, "on_save", saved)
     assert (folder / "align" / "checkpoints" / "step_000002" / "DONE").exists()
-    again = finish(more.config, tmp_path / "runs")
+    again = tiny.finish(more.config, tmp_path / "runs")
     ours, theirs = (read_json(run.path / "eval" / "test" / "summary.json")["rows"] for run in (again, more))
     assert ours == theirs
     assert [row["loss"] for row in again.metrics("align")] == [row["loss"] for row in more.metrics("align")]

@@ -16,7 +16,7 @@ from radiograd import stages
 from radiograd.config import SHIPPED_CONFIGS, TASK_DEFAULTS, RunConfig, digest, parse_config
 from radiograd.errors import ConfigError
 from radiograd.experiments.plan import load_plan
-from radiograd.runs import Run, open_run, read_json, read_jsonl, run_stages, stages_of
+from radiograd.runs import Run, read_json, read_jsonl, stages_of
 from radiograd.text.generated import cut
 from tests import tiny
 
@@ -47,17 +47,10 @@ def config_of(folder: Path, model: Path, **align: Any) -> RunConfig:
     return parse_config(values, "test")
 
 
-def finish(config: RunConfig, root: Path) -> Run:
-    stages.check_names(config)
-    with open_run(config, root, "radiograd run report") as run:
-        run_stages(run, stages.programs(config))
-    return run
-
-
 @pytest.fixture(scope="module")
 def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("report")
-    return finish(config_of(folder, tiny_model), folder / "runs")
+    return tiny.finish(config_of(folder, tiny_model), folder / "runs")
 
 
 # ---- a run -----------------------------------------------------------------------------------------------------------
@@ -112,14 +105,14 @@ def test_the_page_shows_reports_by_section_and_what_they_were_written_from(finis
 
 
 def test_a_run_done_again_gives_the_same_files(finished: Run, tmp_path: Path) -> None:
-    again = finish(finished.config, tmp_path / "runs")
+    again = tiny.finish(finished.config, tmp_path / "runs")
     for name in ("eval/test/predictions.jsonl", "eval/test/baselines.jsonl", "eval/test/summary.json"):
         assert (again.path / name).read_bytes() == (finished.path / name).read_bytes()
 
 
 def test_preferences_are_made_of_reports_and_never_of_one_with_a_mark(tiny_model: Path, tmp_path: Path) -> None:
     dpo = {"type": "dpo", "candidates": 2, "rejected_source": "both", "prompts": 6, "batch_size": 8}
-    run = finish(config_of(tmp_path, tiny_model, **dpo), tmp_path / "runs")
+    run = tiny.finish(config_of(tmp_path, tiny_model, **dpo), tmp_path / "runs")
     pairs = list(read_jsonl(run.path / "pairs.jsonl"))
     assert pairs
     assert all(cut(pair["chosen"]).whole and "XXXX" not in pair["chosen"] for pair in pairs)

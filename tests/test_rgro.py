@@ -28,13 +28,6 @@ def config_of(folder: Path, model: Path, **align: Any) -> RunConfig:
     return parse_config(values, "test")
 
 
-def finish(config: RunConfig, root: Path) -> Run:
-    stages.check_names(config)
-    with open_run(config, root, "radiograd run rgro") as run:
-        run_stages(run, stages.programs(config))
-    return run
-
-
 def pairs_in(run: Run) -> list[dict[str, Any]]:
     return list(read_jsonl(run.path / "pairs.jsonl"))
 
@@ -48,7 +41,7 @@ def table(run: Run) -> dict[str, Any]:
 def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two rounds, every stage."""
     folder = tmp_path_factory.mktemp("rgro")
-    return finish(config_of(folder, tiny_model, rounds=2), folder / "runs")
+    return tiny.finish(config_of(folder, tiny_model, rounds=2), folder / "runs")
 
 
 def test_the_shipped_configuration_is_the_papers() -> None:
@@ -97,7 +90,7 @@ def test_a_stage_stopped_before_it_was_marked_is_done_again_to_the_same_end(
         (folder / "done" / f"{mark}.json").unlink()
     shutil.rmtree(folder / "eval")
     shutil.rmtree(folder / "align" / "adapter")
-    again = finish(finished.config, tmp_path / "runs")
+    again = tiny.finish(finished.config, tmp_path / "runs")
     assert pairs_in(again) == pairs_in(finished)
     assert table(again) == table(finished)
     for mark in ("pairs", "pairs_round_1"):
@@ -115,7 +108,7 @@ def test_pairs_of_ones_own_are_taken_as_they_are(tiny_model: Path, tmp_path: Pat
     rows = [{"study_id": row["study_id"], "chosen": "Clear.", "rejected": "Left nodule."} for row in studies]
     content = "".join(json.dumps(row) + "\n" for row in rows)
     (run.path / "pairs.jsonl").write_text(content, encoding="utf-8")
-    finish(config, tmp_path / "runs")
+    tiny.finish(config, tmp_path / "runs")
     assert (run.path / "pairs.jsonl").read_text(encoding="utf-8") == content
     assert (run.facts("pairs")["pairs"], run.facts("pairs")["given"]) == (5, True)
     assert run.facts("align")["pairs"] == 5
@@ -128,14 +121,14 @@ def test_pairs_that_changed_after_they_were_recorded_are_refused(tiny_model: Pat
     path = run.path / "pairs.jsonl"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]), encoding="utf-8")
     with pytest.raises(RunError, match=r"pairs\.jsonl has changed since"):
-        finish(config, tmp_path / "runs")
+        tiny.finish(config, tmp_path / "runs")
 
 
 def test_without_a_single_pair_the_run_says_why(tiny_model: Path, tmp_path: Path) -> None:
     # a policy that always says the same gives the judge nothing to compare
     config = config_of(tmp_path, tiny_model, rejected_source="judge_loser", temperature=1e-4)
     with pytest.raises(RunError, match=r"no pair was made in round 0.*\(6 x fewer than two different candidates\)"):
-        finish(config, tmp_path / "runs")
+        tiny.finish(config, tmp_path / "runs")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from radiograd.config import RunConfig
+from radiograd.runs import Run, open_run, run_stages
 from radiograd.types import Sections, Study
 
 _SIDES = ("left", "right")
@@ -94,3 +96,13 @@ def write_model(folder: Path, chat: bool = True, layers: int = 2, seed: int = 0)
     )
     LlamaForCausalLM(config).save_pretrained(str(folder))
     return folder
+
+
+def finish(config: RunConfig, root: Path) -> Run:
+    """Every stage of a run of ``config`` in ``root``, names checked first."""
+    from radiograd import stages
+
+    stages.check_names(config)
+    with open_run(config, root, "radiograd run") as run:
+        run_stages(run, stages.programs(config))
+    return run

@@ -12,9 +12,10 @@ from radiograd.config import RunConfig
 from radiograd.errors import RunError
 from radiograd.greedy import Writer, write_texts
 from radiograd.prompts import REDACTED, Prompter
-from radiograd.runs import Run, read_jsonl
+from radiograd.runs import Run
+from radiograd.studies import read_split
 from radiograd.text.generated import cut
-from radiograd.types import REPORT, Study
+from radiograd.types import REPORT
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def generate_run(run: Run, split: str = "test") -> dict[str, Any]:
 
     RunError when the split holds no study.
     """
-    studies = [Study.from_json(row) for row in read_jsonl(run.path / "data" / f"{split}.jsonl")]
+    studies = read_split(run, split)
     if not studies:
         raise RunError(f"the {split} set of {run.path} holds no study; raise data.split.{split} or give more data")
     path = run.path / "eval" / split / "predictions.jsonl"

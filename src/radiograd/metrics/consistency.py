@@ -10,7 +10,7 @@ from __future__ import annotations
 from radiograd.judges.protocol import Question
 from radiograd.judges.rules import Rules
 from radiograd.metrics import MeanOverCases, mean_score
-from radiograd.text.generated import cut
+from radiograd.text.generated import sides
 from radiograd.types import REPORT, Case, Score
 
 
@@ -26,12 +26,8 @@ class Consistency(MeanOverCases):
 
     def one(self, case: Case) -> Score:
         """0 or 1. An empty impression, and a report without either section, is 0."""
-        if case.section == REPORT:
-            found = cut(case.candidate)
-            findings, impression = found.findings or "", found.impression or ""
-        elif (findings := case.study.sections.findings or "").strip():
-            impression = case.candidate
-        else:
+        findings, impression = sides(case)
+        if case.section != REPORT and not findings.strip():
             return Score(None, why="the study has no findings")
         if not findings.strip() or not impression.strip():
             return mean_score(0.0)

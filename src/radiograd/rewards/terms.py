@@ -20,7 +20,7 @@ from radiograd.metrics import no_reference
 from radiograd.metrics.bleu import Bleu4
 from radiograd.metrics.factgraph import Complete
 from radiograd.metrics.rouge import RougeL
-from radiograd.text.generated import cut
+from radiograd.text.generated import cut, sides
 from radiograd.text.labels import RuleLabeler
 from radiograd.text.lexicon import fingerprint
 from radiograd.types import REPORT, Case, Score, Status, Study
@@ -94,15 +94,10 @@ class Consistent:
 
     def question(self, case: Case) -> Question | Score:
         """What the judge is asked of a case, or the Score that needs no judge."""
-        findings, impression = case.study.sections.findings, case.candidate
-        if case.section == REPORT:
-            mine = cut(case.candidate)
-            findings, impression = mine.findings or "", mine.impression or ""
-            if not findings.strip():
-                return Score(-1.0)
-        elif findings is None or not findings.strip():
+        findings, impression = sides(case)
+        if case.section != REPORT and not findings.strip():
             return Score(None, why=NO_FINDINGS)
-        if not impression.strip():
+        if not findings.strip() or not impression.strip():
             return Score(-1.0)
         return Question(case.study.study_id, impression, findings)
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from radiograd.text.sections import as_sections
+from radiograd.types import REPORT, Case
 
 REMEMBERED = 8192
 """Reports whose cut is kept."""
@@ -33,3 +34,12 @@ def cut(text: str) -> Cut:
     """Findings and impression of ``text`` by its headers, as :mod:`radiograd.text.sections` reads any report."""
     sections = as_sections(text)
     return Cut(sections.findings, sections.impression, sections.ambiguous)
+
+
+def sides(case: Case) -> tuple[str, str]:
+    """Findings and impression that are to agree: a report's own two sections, or the given findings and the impression
+    that was written for them. "" where there is none."""
+    if case.section == REPORT:
+        mine = cut(case.candidate)
+        return mine.findings or "", mine.impression or ""
+    return case.study.sections.findings or "", case.candidate

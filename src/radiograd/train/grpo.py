@@ -53,7 +53,8 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     config = run.config
     folder = run.path / "align"
     reward = reward_of(config)
-    reward.prepare([text for study in train if (text := study.sections.text(config.section))])
+    references = [text for study in train if (text := study.sections.text(config.section))]
+    reward.prepare(references)
     settings.forget_peak()
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
@@ -63,7 +64,6 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     rng = np.random.default_rng([config.seed, 2])
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
-    references = [text for study in train if (text := study.sections.text(config.section))]
     monitor = TextMonitor(references)
     watching = guard.load_guard(run, reward, prompter, references, monitor)
     trainer = PolicyTrainer(
@@ -228,9 +228,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _eps(self, critical_B: Any) -> Any:
         """(B,) clip half-widths. A study that the judge could not answer for counts as critical."""
         align = self.run.config.grpo
-        if align.clip == "constant":
-            return torch.full(critical_B.shape, align.eps, device=critical_B.device)
-        eps = critical_aware(critical_B.cpu().numpy(), align.eps, align.clip_factor)
+        factor = align.clip_factor if align.clip == "critical" else 1.0
+        eps = critical_aware(critical_B.cpu().numpy(), align.eps, factor)
         return torch.as_tensor(eps, dtype=torch.float32, device=critical_B.device)
 
     def _note(self, mode: str, rewards_P_G: Any, advantages_B: Any) -> None:

@@ -32,6 +32,7 @@ from radiograd.monitor import Look, TextMonitor, Verdict, Watch, gold_panel, mea
 from radiograd.prompts import Prompter, unredacted
 from radiograd.rewards import score_cases
 from radiograd.runs import Run, append_jsonl, read_jsonl, write_jsonl
+from radiograd.studies import read_split
 from radiograd.train import settings
 from radiograd.types import Case, Reward, Score, Study
 
@@ -55,8 +56,7 @@ def load_guard(
     panel = gold_panel(run.config)
     if not panel:
         return None
-    path = run.path / "data" / "val.jsonl"
-    found = [Study.from_json(row) for row in read_jsonl(path)] if path.exists() else []
+    found = read_split(run, "val") if (run.path / "data" / "val.jsonl").exists() else []
     studies = draw(found, run.config.grpo.guard.studies, run.config.seed, run.config.section)
     if len(studies) < FEWEST:
         log.warning(
