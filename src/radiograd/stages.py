@@ -189,29 +189,23 @@ def check_names(config: RunConfig) -> None:
 
 def _check_pairs_of(config: RunConfig) -> None:
     """The judge's name and options, and the files of expert pairs. A judge that loads a model is not loaded yet."""
-    from radiograd.judges.builtin import JUDGES
-    from radiograd.naming import resolve
-    from radiograd.pairs import load_judge_of
+    from radiograd.judges.builtin import prepare_judge
     from radiograd.pairs.imports import check_import
 
-    if config.dpo.rejected_source == "judge_loser" and config.dpo.prompts != 0:
-        resolve("judge", config.dpo.judge, JUDGES)
-        if config.dpo.judge in ("rules", "chat"):
-            load_judge_of(config)
-    for file in config.dpo.imports:
+    asked = config.dpo
+    if asked.rejected_source == "judge_loser" and asked.prompts != 0:
+        prepare_judge(asked.judge, asked.judge_options, credentialed=not config.data.public)
+    for file in asked.imports:
         check_import(file)
 
 
 def _check_criticality_of(config: RunConfig) -> None:
     """The judge's name and options, where a judge is what counts. One that loads a model is not loaded yet."""
-    from radiograd.annotate import load_judge_of
-    from radiograd.judges.builtin import JUDGES
-    from radiograd.naming import resolve
+    from radiograd.judges.builtin import prepare_judge
 
-    if config.criticality.source == "judge":
-        resolve("judge", config.criticality.judge, JUDGES)
-        if config.criticality.judge in ("rules", "chat"):
-            load_judge_of(config)
+    asked = config.criticality
+    if asked.source == "judge":
+        prepare_judge(asked.judge, asked.judge_options, credentialed=not config.data.public)
 
 
 _ENCODED = ("bertscore", "embedscore")
