@@ -350,7 +350,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, (int, float)):
         return [value * 2, value / 2, value + 1, value - 1, 0.5]
     if value is None:
-        return [3, "text", ["text"], ["rougeL"]]
+        return [3, "text", ["text"], ["rougeL"], {"after": 0.25}]
     if isinstance(value, (list, dict)):
         further = [{"name": "there", "source": "csv"}]
         return [
@@ -360,7 +360,7 @@ def others(value: Any) -> list[Any]:
             further,
         ]
     strings = ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
-    return [*strings, "sft", "judge_winner", "random", "style", "labels", "worst", "critical", "best"]
+    return [*strings, "sft", "judge_winner", "random", "style", "labels", "worst", "critical", "best", "tfidf", "chexbert", "l2norm"]
 
 
 DEFAULTS = {config.align.type: config for config in (RunConfig(), RunConfig(align=DPOConfig()))}

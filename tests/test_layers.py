@@ -37,7 +37,7 @@ FLOORS = (
     },
     {"clients", "prompts", "runs", "data", "models", "encoders", "formats", "tally"},
     {"decoding", "doctor", "labelers", "judges", "scorefile", "studies"},
-    {"metrics", "greedy"},
+    {"metrics", "greedy", "weighting"},
     {"rewards", "probes", "monitor"},
     {"annotate", "selecting", "train", "pairs", "generate", "evaluate", "report", "scoring", "compare"},
     {"exploration"},

@@ -29,9 +29,73 @@ class SamplerConfig(Section):
 REWARD_PRESETS: Mapping[str, Mapping[str, float]] = {
     "hierarchical": {"syntax": 1.0, "domain": 1.0, "consistent": 1.0, "impression_f1": 1.0},
     "hierarchical_balanced": {"syntax": 1.0, "domain": 1.0, "consistent": 0.5, "impression_f1": 1.0},
+    "diagnostic": {"diagnostic_f1": 1.0},
+    "diagnostic_bleu": {"diagnostic_f1": 0.5, "bleu2": 0.5},
 }
 """Reward by name -> its terms and weights. hierarchical: RadFlow's eqs. 4 and 5 with gamma 1, read literally: its
-consistency term is +1 or -1 and so spans twice what the others do; balanced halves it."""
+consistency term is +1 or -1 and so spans twice what the others do; balanced halves it. diagnostic: DEER's F1;
+diagnostic_bleu: what its reward may change to (reward_schedule)."""
+
+
+def named_reward(value: Any) -> Any:
+    """The terms of a preset given by name; anything else as it is. ValueError for a name that is no preset."""
+    if not isinstance(value, str):
+        return value
+    if value not in REWARD_PRESETS:
+        raise ValueError(
+            f"no reward is called {value!r}.{did_you_mean(value, REWARD_PRESETS)} Or name terms: {{rougeL: 1.0}}"
+        )
+    return dict(REWARD_PRESETS[value])
+
+
+class ScheduleConfig(Section):
+    """A second reward that takes over on the way (DEER's optional second phase)."""
+
+    after: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """Share of the rollouts after which it takes over."""
+    reward: dict[str, float] = Field(default_factory=lambda: dict(REWARD_PRESETS["diagnostic_bleu"]))
+    """Reward term -> weight, or the name of a preset."""
+
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        return named_reward(value)
+
+    @field_validator("reward")
+    @classmethod
+    def _has_terms(cls, value: dict[str, float]) -> dict[str, float]:
+        if not value:
+            raise ValueError("name at least one reward term, e.g. {diagnostic_f1: 0.5, bleu2: 0.5}")
+        return value
+
+
+class TokenWeightConfig(Section):
+    """How much of a completion's advantage each of its tokens gets (DEER's DiTPO; its authors give no formulas, what
+    is meant here stands in docs/deer.md). The weights of a completion have mean 1 whatever is set here."""
+
+    by: Literal["uniform", "tfidf", "gradient", "combined", "shuffled"] = "uniform"
+    """uniform (GRPO), tfidf (rare words of the training references), gradient (what moves the labels of a classifier),
+    combined (the mean of both), shuffled (combined, dealt to other tokens of the same completion: the control)."""
+    eta: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of uniform weight that is mixed in."""
+    low: float = Field(default=0.5, gt=0.0, le=1.0)
+    """Least weight of a token."""
+    high: float = Field(default=3.0, ge=1.0)
+    """Largest weight of a token."""
+    labeler: Literal["embedded", "chexbert"] = "embedded"
+    """The classifier whose gradient is taken. embedded: trained by the run on its own training reports (stage
+    classifier), or one that is there already (labeler_options: {folder: ...})."""
+    labeler_options: dict[str, Any] = Field(default_factory=dict)
+    """What the labeler is made with. See docs/labels.md."""
+    gradient: Literal["input_x_grad", "l2norm", "integrated_gradients"] = "input_x_grad"
+    """How the gradient at a word piece becomes one number."""
+    epochs: Positive = 3
+    """Passes over the training reports when the run trains its own classifier."""
+
+    @property
+    def needs_classifier(self) -> bool:
+        """Whether a classifier's gradient is a part of the weights."""
+        return self.by in ("gradient", "combined", "shuffled")
 
 
 class GuardConfig(Section):
@@ -58,8 +122,10 @@ class GRPOConfig(Section):
 
     type: Literal["grpo"] = "grpo"
     reward: dict[str, float] = Field(default_factory=lambda: {"rougeL": 1.0})
-    """Reward term -> weight, or the name of a preset (hierarchical, hierarchical_balanced). Every term is logged by
-    itself; the policy sees the weighted mean."""
+    """Reward term -> weight, or the name of a preset (hierarchical, hierarchical_balanced, diagnostic). Every term is
+    logged by itself; the policy sees the weighted mean."""
+    reward_schedule: ScheduleConfig | None = None
+    """Another reward for the last part of the rollouts (null = the same all the way)."""
     combine: Literal["mean", "worst", "mean_less_spread"] = "mean"
     """How the terms become one number: their weighted mean, the lowest of them, or the mean less spread x their
     standard deviation (weighted terms are then an ensemble that must agree)."""
@@ -92,6 +158,8 @@ class GRPOConfig(Section):
     """constant: eps for every case; critical: eps / clip_factor where the reference is critical (RadFlow's CAPO)."""
     clip_factor: float = Field(default=4.0, ge=1.0)
     """How much narrower the clip range of a critical case is."""
+    token_weight: TokenWeightConfig = TokenWeightConfig()
+    """Which tokens the advantage goes to; a name stands for that kind with its defaults."""
     guard: GuardConfig = GuardConfig()
     temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature. No top-p or top-k: they bias the log-probabilities."""
@@ -107,13 +175,7 @@ class GRPOConfig(Section):
     @field_validator("reward", mode="before")
     @classmethod
     def _preset(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value not in REWARD_PRESETS:
-            raise ValueError(
-                f"no reward is called {value!r}.{did_you_mean(value, REWARD_PRESETS)} Or name terms: {{rougeL: 1.0}}"
-            )
-        return dict(REWARD_PRESETS[value])
+        return named_reward(value)
 
     @field_validator("reward")
     @classmethod
@@ -121,6 +183,11 @@ class GRPOConfig(Section):
         if not value:
             raise ValueError("name at least one reward term, e.g. {rougeL: 1.0}")
         return value
+
+    @field_validator("token_weight", mode="before")
+    @classmethod
+    def _weight_by_name(cls, value: Any) -> Any:
+        return {"by": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _clip_acts(self) -> GRPOConfig:

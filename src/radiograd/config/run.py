@@ -145,6 +145,14 @@ class RunConfig(Section):
         return critical or (self.select.by != "all" and self.align.type != "none")
 
     @property
+    def trains_classifier(self) -> bool:
+        """Whether the run trains an embedded labeler of its own, for the gradient part of token weights."""
+        if not isinstance(self.align, GRPOConfig):
+            return False
+        weight = self.align.token_weight
+        return weight.needs_classifier and weight.labeler == "embedded" and "folder" not in weight.labeler_options
+
+    @property
     def split_seed(self) -> int:
         """What splits and limits are drawn with."""
         return self.seed if self.data.split.seed is None else self.data.split.seed

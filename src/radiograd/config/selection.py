@@ -51,10 +51,60 @@ class HardestConfig(Section):
         return self
 
 
-SELECTIONS: Mapping[str, type[AllConfig] | type[RandomConfig] | type[HardestConfig]] = {
+class SampledConfig(Section):
+    """What selections have in common that look at several completions of the fine-tuned model for each study."""
+
+    share: float = Field(default=0.2, gt=0.0, le=1.0)
+    """Share of the studies that alignment may use (the paper's 20 %)."""
+    rollouts: int = Field(default=8, ge=2)
+    """Completions that the fine-tuned model samples for each study (K)."""
+    temperature: float = Field(default=1.0, gt=0.0)
+    """Sampling temperature of those completions."""
+
+
+class DiverseConfig(SampledConfig):
+    """Align on studies that the fine-tuned model is unsure of and that together hold many findings: our reading of
+    DEER's DDSampling, for which its authors give no formulas (docs/decisions/0013)."""
+
+    by: Literal["diverse"] = "diverse"
+    mode: Literal["both", "reference_labels", "rollout_labels"] = "both"
+    """What counts: the labels of the references (coverage), those of the completions (uncertainty), or both.
+    reference_labels samples nothing."""
+    coverage: float = Field(default=1.0, ge=0.0)
+    """Weight of the coverage of labels and their combinations against the uncertainty (lambda). 0 = none."""
+    signatures: float = Field(default=0.5, ge=0.0)
+    """Within coverage, weight of distinct combinations of labels against single labels (eta)."""
+    min_std: float = Field(default=0.02, ge=0.0)
+    """Least standard deviation of the diagnostic F1 over the completions of a study: below it a group teaches
+    nothing."""
+    words: tuple[int, int] = (5, 300)
+    """Fewest and most words of the findings."""
+    normal: tuple[float, float] = (0.1, 0.5)
+    """Least and largest share of studies without any finding among the chosen, where there are enough of them."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> DiverseConfig:
+        if not 0 <= self.words[0] <= self.words[1]:
+            raise ValueError("words: give the fewest and the most, e.g. [5, 300]")
+        if not 0 <= self.normal[0] <= self.normal[1] <= 1:
+            raise ValueError("normal: give the least and the largest share, from 0 to 1, e.g. [0.1, 0.5]")
+        return self
+
+
+class RewardStdConfig(SampledConfig):
+    """Align on the studies whose completions differ most in diagnostic F1: a baseline of the other selections."""
+
+    by: Literal["reward_std"] = "reward_std"
+
+
+SELECTIONS: Mapping[
+    str, type[AllConfig] | type[RandomConfig] | type[HardestConfig] | type[DiverseConfig] | type[RewardStdConfig]
+] = {
     "all": AllConfig,
     "random": RandomConfig,
     "hardest": HardestConfig,
+    "diverse": DiverseConfig,
+    "reward_std": RewardStdConfig,
 }
 """``select.by`` -> what ``select`` then holds. ``select: hardest`` alone is that one with its defaults."""
 
@@ -72,7 +122,9 @@ def named_selection(value: Any) -> Any:
 SelectConfig = Annotated[
     Annotated[AllConfig, Tag("all")]
     | Annotated[RandomConfig, Tag("random")]
-    | Annotated[HardestConfig, Tag("hardest")],
+    | Annotated[HardestConfig, Tag("hardest")]
+    | Annotated[DiverseConfig, Tag("diverse")]
+    | Annotated[RewardStdConfig, Tag("reward_std")],
     Discriminator(kind_of_selection),
 ]
 
