@@ -359,8 +359,20 @@ def others(value: Any) -> list[Any]:
             [{"path": "edits.csv", "kind": "edits"}],
             further,
         ]
-    strings = ["other", "float32", "cpu", "sequence_sum", "mean", "text", "vllm", "http://elsewhere"]
-    return [*strings, "sft", "judge_winner", "random", "style", "labels", "worst", "critical", "best", "tfidf", "chexbert", "l2norm"]
+    strings = [
+        "tfidf",
+        "chexbert",
+        "l2norm",
+        "other",
+        "float32",
+        "cpu",
+        "sequence_sum",
+        "mean",
+        "text",
+        "vllm",
+        "http://elsewhere",
+    ]
+    return [*strings, "sft", "judge_winner", "random", "style", "labels", "worst", "critical", "best"]
 
 
 DEFAULTS = {config.align.type: config for config in (RunConfig(), RunConfig(align=DPOConfig()))}

@@ -246,6 +246,8 @@ LIGHT_MODULES = (
     "radiograd.text.urgent",
     "radiograd.text.words",
     "radiograd.variety",
+    "radiograd.weighting",
+    "radiograd.weighting.completion",
 )
 IMPORTED_BY_THOSE = {
     "charts",
