@@ -111,7 +111,7 @@ def run(config: str, overrides: Sequence[str], root: Path, dry_run: bool) -> Non
     click.echo(f"page: {path / 'report.html'}")
 
 
-_EXAMPLES = {"pairs": "rgro", "annotate": "radflow", "select": "radflow"}
+_EXAMPLES = {"pairs": "rgro", "classifier": "deer", "annotate": "radflow", "select": "radflow"}
 
 
 def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None:
@@ -136,7 +136,7 @@ def _stage_command(name: str, text: str, *options: Callable[[Any], Any]) -> None
             stages.check_names(settings)
             stages.check_model(settings)
         programs = stages.step(name, eval_set)
-        if name in ("sft", "annotate"):
+        if name in ("sft", "annotate", "classifier"):
             programs = {"data": stages.PROGRAMS["data"], **programs}
         path = _work(settings, root, programs, again=programs if name in stages.CHEAP else ())
         if name == "evaluate":
@@ -169,6 +169,7 @@ MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Print e
 _stage_command("sft", "Fine-tune on what a task shows and asks for (prepares the data first when needed).")
 _stage_command("annotate", "Which reference reports are critical (criticality.source), and how far its sources agree.")
 _stage_command("select", "Which studies to align on: the hardest for the fine-tuned model, or a draw (select.by).")
+_stage_command("classifier", "Train the labeler whose gradient weighs tokens (align.token_weight).")
 _stage_command("pairs", "Pairs of texts, the better one first, for preference optimisation (align.type=dpo).")
 _stage_command("align", "Policy optimisation from the fine-tuned model.")
 _stage_command("generate", "Impressions of the run's models for the held-out studies.", SET)

@@ -15,7 +15,7 @@ from radiograd.errors import DataError, RadiogradError, RunError, UsageError
 
 if TYPE_CHECKING:
     from radiograd.config import RunConfig
-    from radiograd.rewards import CombinedReward
+    from radiograd.rewards import CombinedReward, Phase
     from radiograd.runs import Run
     from radiograd.types import Case, Study
 
@@ -23,6 +23,13 @@ REPORTS = 200
 """References that are probed, where no limit is given."""
 CONFIG_OR_RUN = click.argument("config_or_run")
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE ...]")
+PHASE = click.option(
+    "--phase",
+    type=click.Choice(["first", "last"]),
+    default="first",
+    show_default=True,
+    help="Which reward of a run that changes it (align.reward_schedule).",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 
 
@@ -49,6 +56,7 @@ Examples: radiograd reward explain runs/radflow --study 1042
 @click.option("--row", help="Whose prediction: aligned (where there is one), sft, or any other row of the file.")
 @click.option("--set", "eval_set", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Changes that are shown.")
+@PHASE
 @JSON
 def reward_explain(
     config_or_run: str,
@@ -58,6 +66,7 @@ def reward_explain(
     row: str | None,
     eval_set: str,
     top: int,
+    phase: Phase,
     as_json: bool,
 ) -> None:
     """Each term of one text's reward with what it rests on, and the sentences that would change it, best first.
@@ -75,7 +84,7 @@ def reward_explain(
             raise UsageError("--row names a prediction of a run; leave it out with --candidate")
         study = _study(source, study_id)
         candidate = sys.stdin.read().strip() if candidate == "-" else candidate
-    found = explain(_reward(source), Case(study, candidate, source.config.section))
+    found = explain(_reward(source, phase), Case(study, candidate, source.config.section))
     click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found, top))
 
 
@@ -97,9 +106,16 @@ Examples: radiograd reward check quickstart align.reward=hierarchical
     "--limit", type=click.IntRange(min=1), default=REPORTS, show_default=True, help="References probed at most."
 )
 @click.option("--seed", default=0, show_default=True, help="Which sentence is edited; draws the intervals.")
+@PHASE
 @JSON
 def reward_check(
-    config_or_run: str, overrides: Sequence[str], reports: Path | None, limit: int, seed: int, as_json: bool
+    config_or_run: str,
+    overrides: Sequence[str],
+    reports: Path | None,
+    limit: int,
+    seed: int,
+    phase: Phase,
+    as_json: bool,
 ) -> None:
     """Score hacks of reference reports: each must score below the reference. Exit code 1 when one does not.
 
@@ -113,7 +129,7 @@ def reward_check(
     cases = check.reference_cases(studies, section, limit)
     if not cases:
         raise DataError(f"no study has a reference {section} of more than {check.SHORTEST} words to be probed with")
-    asked = _reward(source, studies)
+    asked = _reward(source, phase, studies)
     of_policy = None if reports else _policy_cases(source, limit)
     found = check.probe_hacks(asked, cases, seed=seed)
     policy = check.probe_hacks(asked, of_policy[1], seed=seed) if of_policy else None
@@ -177,11 +193,11 @@ def _studies(source: _Source) -> list[Study]:
     return read_studies(source.run.path / "data" / "train.jsonl")
 
 
-def _reward(source: _Source, studies: Sequence[Study] | None = None) -> CombinedReward:
+def _reward(source: _Source, phase: Phase, studies: Sequence[Study] | None = None) -> CombinedReward:
     """The reward; its terms that count documents see the references of ``studies`` (None: of :func:`_studies`)."""
     from radiograd.rewards import reward_of
 
-    made = reward_of(source.config)
+    made = reward_of(source.config, phase)
     if any(hasattr(term.metric, "prepare") for term in made.terms):
         known = _studies(source) if studies is None else studies
         made.prepare([text for study in known if (text := study.sections.text(source.config.section))])

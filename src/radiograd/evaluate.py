@@ -138,7 +138,7 @@ def load_metrics(config: RunConfig) -> dict[str, Metric]:
     there."""
     metrics: dict[str, Metric] = {name: load_metric(name) for name in config.evaluate.metrics}
     if config.reward is not None:
-        metrics[REWARD] = RewardMetric(reward_of(config))
+        metrics[REWARD] = RewardMetric(reward_of(config, "last"))
     return metrics
 
 

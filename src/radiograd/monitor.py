@@ -41,7 +41,12 @@ FAMILIES: Mapping[str, Sequence[str]] = {
     "length": ("length_ratio", "fidelity"),
     "statements": (*_STATEMENTS, "fidelity"),
     "facts": (*(name for name in METRICS if name.startswith("factgraph")), "fidelity", "domain"),
-    "labels": (*(name for name in METRICS if name.startswith("label_f1")), "impression_f1", "impression_f1_all"),
+    "labels": (
+        *(name for name in METRICS if name.startswith("label_f1")),
+        "impression_f1",
+        "impression_f1_all",
+        "diagnostic_f1",
+    ),
     "consistency": ("consistency", "consistent"),
     "format": ("report_format",),
     "chance": ("chance",),
@@ -67,7 +72,7 @@ def families(name: str) -> frozenset[str]:
 
 def paid_for(align: GRPOConfig) -> dict[str, str]:
     """Family -> the reward term with a weight that counts it. Length control counts length."""
-    paid = {family: term for term, weight in align.reward.items() if weight > 0 for family in sorted(families(term))}
+    paid = {family: term for term in align.paid for family in sorted(families(term))}
     return {**({"length": "length_control"} if align.length_control else {}), **paid}
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _FRAMES = logging.getLogger("radiograd.failure")
 LOG_NOTE = "written to "
 """Begins the note on an unexpected exception that names the attempt's log."""
-STAGES = ("data", "sft", "annotate", "select", "pairs", "align", "generate", "evaluate", "report")
+STAGES = ("data", "sft", "annotate", "select", "classifier", "pairs", "align", "generate", "evaluate", "report")
 _PACKAGES = ("radiograd", "torch", "transformers", "trl", "peft", "accelerate", "numpy", "sacrebleu", "rouge-score")
 
 
@@ -129,6 +129,7 @@ def stages_of(config: RunConfig) -> tuple[str, ...]:
     left_out = {
         "annotate": not config.asks_criticality,
         "select": none or config.select.by == "all",
+        "classifier": not config.trains_classifier,
         "pairs": config.align.type != "dpo",
         "align": none,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,25 @@ def select(run: Run) -> Mapping[str, Any]:
     return select_run(run, train_folds(run))
 
 
+def classifier(run: Run) -> Mapping[str, Any]:
+    """data/train.jsonl -> classifier/: an embedded labeler of the run's own reports, whose gradient weighs tokens."""
+    from radiograd.labelers import embedded
+
+    if not run.config.trains_classifier:
+        raise ConfigError(
+            "this run trains no classifier: set align.token_weight=combined (or gradient), with the embedded labeler"
+        )
+    run.facts("data")
+    folder = run.path / "classifier"
+    shutil.rmtree(folder, ignore_errors=True)
+    facts = embedded.train(
+        embedded.whole_reports(read_split(run, "train")),
+        folder,
+        settings=embedded.Settings(epochs=run.config.grpo.token_weight.epochs),
+    )
+    return {**facts["texts"], "accuracy": facts["held_out"]["accuracy"], "macro_f1": facts["held_out"]["macro_f1"]}
+
+
 def pairs(run: Run) -> Mapping[str, Any]:
     """sft/adapter (and files of experts) -> pairs.jsonl. A pairs.jsonl that is the user's own is kept as it is."""
     _ = run.config.dpo  # ConfigError for a run that is aligned otherwise
@@ -126,6 +146,7 @@ PROGRAMS: Mapping[str, Program] = {
     "sft": sft,
     "annotate": annotate,
     "select": select,
+    "classifier": classifier,
     "pairs": pairs,
     "align": align,
     "generate": generate,
@@ -223,8 +244,12 @@ def needed_assets(config: RunConfig) -> list[str]:
 
 
 def _needs_encoder(config: RunConfig) -> bool:
-    scored = set(config.select.metrics) if isinstance(config.select, HardestConfig) else set()
-    return any(name.rpartition("/")[2] in _ENCODED for name in scored.union(config.evaluate.metrics))
+    scored = set(config.evaluate.metrics)
+    if isinstance(config.select, HardestConfig):
+        scored.update(config.select.metrics)
+    if isinstance(config.align, GRPOConfig):
+        scored.update(config.align.terms, config.align.guard.gold or ())
+    return config.trains_classifier or any(name.rpartition("/")[2] in _ENCODED for name in scored)
 
 
 def check_model(config: RunConfig) -> None:

@@ -10,7 +10,17 @@ from radiograd.config import parse_config
 from radiograd.errors import ConfigError, JudgeError
 from radiograd.judges.protocol import Verdict
 from radiograd.metrics import load_metric
-from radiograd.rewards import CombinedReward, Recipe, ScoringError, Term, build_reward, reward_of, score_cases
+from radiograd.rewards import (
+    CombinedReward,
+    Recipe,
+    ScoringError,
+    Term,
+    build_reward,
+    phase_weights,
+    reward_of,
+    score_cases,
+    second_phase,
+)
 from radiograd.types import Case, Score, Sections, Study
 
 
@@ -415,3 +425,52 @@ def test_credentialed_reports_go_to_no_endpoint_outside():
     }
     with pytest.raises(ConfigError, match="credentialed"):
         reward_of(parse_config(values, "test"))
+
+
+# ---- phases ----------------------------------------------------------------------------------------------------------
+
+
+def test_other_weights_make_another_total_of_the_same_values() -> None:
+    reward = build_reward({"rougeL": 1.0, "bleu1": 0.0})
+    (first,) = reward.score([case("no acute finding")])
+    reward.reweigh({"bleu1": 1.0, "rougeL": 3.0})
+    (later,) = reward.score([case("no acute finding")])
+    assert later.parts == first.parts
+    assert first.value == first.parts["rougeL"]
+    assert later.value == pytest.approx((3 * first.parts["rougeL"] + first.parts["bleu1"]) / 4)
+    assert reward.signature != build_reward({"rougeL": 1.0, "bleu1": 0.0}).signature
+
+
+def test_what_a_term_could_not_score_is_asked_again_once_it_counts() -> None:
+    reward = CombinedReward([Term("half", half, 1.0, "half"), Term("unsure", unsure, 0.0, "unsure")])
+    assert reward.score([case("")])[0].value == 0.5
+    reward.reweigh({"unsure": 1.0})
+    (score,) = reward.score([case("")])
+    assert score.value is None
+    assert "nothing said" in score.why
+
+
+@pytest.mark.parametrize("weights", [{"meteor": 1.0}, {"rougeL": 0.0}, {}])
+def test_weights_of_no_term_are_refused(weights) -> None:
+    with pytest.raises(ValueError, match="weights must name"):
+        build_reward({"rougeL": 1.0}).reweigh(weights)
+
+
+def test_a_schedule_has_two_rewards_over_the_same_terms() -> None:
+    schedule = {"after": 0.5, "reward": {"bleu2": 3.0, "diagnostic_f1": 1.0}}
+    config = parse_config(
+        {"align": {"reward": "diagnostic", "rollouts": 5, "reward_schedule": schedule, "guard": {"every": 0}}}, "x"
+    )
+    weights = {phase: phase_weights(config.grpo, phase) for phase in ("first", "last", "both")}
+    assert weights["first"] == {"diagnostic_f1": 1.0, "bleu2": 0.0}
+    assert weights["last"] == {"diagnostic_f1": 1.0, "bleu2": 3.0}
+    assert weights["both"] == {"diagnostic_f1": pytest.approx(0.625), "bleu2": pytest.approx(0.375)}
+    assert second_phase(config.grpo) == 3  # of five rollouts the first three are the first half
+    for phase, expected in weights.items():
+        assert {term.name: term.weight for term in reward_of(config, phase).terms} == expected
+
+
+def test_without_a_schedule_every_phase_is_the_reward() -> None:
+    align = parse_config({"align": {"reward": {"rougeL": 2.0, "bleu1": 0.0}}}, "x").grpo
+    assert phase_weights(align, "first") == phase_weights(align, "both") == {"rougeL": 2.0, "bleu1": 0.0}
+    assert second_phase(align) is None

@@ -12,7 +12,7 @@ from radiograd.judges.protocol import Verdict
 from radiograd.metrics import load_metric
 from radiograd.metrics.factgraph import facts_of
 from radiograd.rewards import build_reward, totals
-from radiograd.rewards.terms import Consistent, Domain, ImpressionF1, ImpressionF1All, Syntax, present
+from radiograd.rewards.terms import Consistent, DiagnosticF1, Domain, ImpressionF1, ImpressionF1All, Syntax, present
 from radiograd.types import Case, Sections, Study
 
 FINDINGS = "Heart size is enlarged. Small left pleural effusion. No pneumothorax."
@@ -245,3 +245,24 @@ def test_chance_is_the_same_for_the_same_text_of_the_same_study_and_even_over_te
     assert reward.score([impression("text 0", replace(STUDY, study_id="t"))])[0].value != drawn[0]
     assert 0.47 < sum(drawn) / len(drawn) < 0.53  # 4.6 standard errors of 0.0065
     assert 0.07 < sum((one - 0.5) ** 2 for one in drawn) / len(drawn) < 0.097  # 1 / 12
+
+
+def test_diagnostic_f1_counts_what_is_present_on_either_side() -> None:
+    term = DiagnosticF1()
+    reference = "Moderate left pleural effusion. Cardiomegaly. No pneumothorax."
+
+    def f1(candidate: str) -> float | None:
+        return value(term, impression(candidate, replace(STUDY, sections=Sections(impression=reference))))
+
+    assert f1("Cardiomegaly. Left pleural effusion.") == 1.0
+    assert f1("Cardiomegaly.") == pytest.approx(2 / 3)  # tp 1, fn 1
+    assert f1("Cardiomegaly. Pneumothorax.") == pytest.approx(1 / 2)  # tp 1, fp 1, fn 1
+    assert f1("Possible pleural effusion.") == 0.0  # uncertain is not present
+    assert f1("") == 0.0
+
+
+def test_diagnostic_f1_of_two_texts_that_state_nothing_for_sure_is_1() -> None:
+    study = replace(STUDY, sections=Sections(impression="Possible pleural effusion."))
+    term = DiagnosticF1()
+    assert term.positives("Possible pneumothorax.") == frozenset()
+    assert value(term, impression("Possible pneumothorax.", study)) == 1.0

@@ -189,6 +189,18 @@ class GRPOConfig(Section):
     def _weight_by_name(cls, value: Any) -> Any:
         return {"by": value} if isinstance(value, str) else value
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Every term of the reward, those that only a later phase pays for last."""
+        later = () if self.reward_schedule is None else tuple(self.reward_schedule.reward)
+        return tuple(dict.fromkeys((*self.reward, *later)))
+
+    @property
+    def paid(self) -> tuple[str, ...]:
+        """The terms that have a weight above 0 at some time."""
+        phases = [self.reward] + ([] if self.reward_schedule is None else [self.reward_schedule.reward])
+        return tuple(term for term in self.terms if any(phase.get(term, 0.0) > 0 for phase in phases))
+
     @model_validator(mode="after")
     def _clip_acts(self) -> GRPOConfig:
         if self.clip == "critical" and self.updates_per_rollout < 2:

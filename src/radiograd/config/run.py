@@ -185,5 +185,6 @@ class RunConfig(Section):
 
     @property
     def reward(self) -> Mapping[str, float] | None:
-        """The terms of the run's reward and their weights; None when it is aligned without one."""
+        """The terms of the run's reward and their weights, of its first phase where it has two; None when it is aligned
+        without one."""
         return self.align.reward if isinstance(self.align, GRPOConfig) else None

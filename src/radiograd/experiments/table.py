@@ -233,7 +233,7 @@ def _as_if_done_here(run: Run, stage: str, root: Path) -> dict[str, Any]:
 
 
 def _trained_by(system: str) -> tuple[str, ...]:
-    return ("sft",) if system == "sft" else ("sft", "annotate", "select", "pairs", "align")
+    return ("sft",) if system == "sft" else ("sft", "annotate", "select", "classifier", "pairs", "align")
 
 
 def _run_facts(planned: Planned, found: Status, root: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from radiograd import __version__
+from radiograd.config import GRPOConfig, RunConfig
 from radiograd.report.cases import best_and_worst, biggest_moves, case_metrics, case_rule, case_view, choose_cases
 from radiograd.report.chosen import chosen_panel
 from radiograd.report.collapse import collapse_panel
@@ -126,11 +127,21 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         "manifest": inputs.manifest,
         "created": moment(inputs.manifest.get("created")),
         "config_text": yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
-        "reward_text": reward_text(terms) if terms else "",
+        "reward_text": _reward_text(run.config),
         "folder": str(run.path),
         "typed_folder": shlex.quote(str(run.path)),
         "typed_config": shlex.quote(str(run.path / "config.json")),
     }
+
+
+def _reward_text(config: RunConfig) -> str:
+    """The reward as the page tells it; of a run with two phases both, and where the second begins."""
+    if not isinstance(config.align, GRPOConfig):
+        return ""
+    first, later = config.align.reward, config.align.reward_schedule
+    if later is None:
+        return reward_text(first)
+    return f"{reward_text(first)} From {100 * later.after:g} % of the rollouts on: {reward_text(later.reward)}"
 
 
 def _extremes(inputs: Inputs, models: Sequence[str], main: str, clinical: str | None) -> list[dict[str, Any]]:

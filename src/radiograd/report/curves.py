@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from radiograd.charts import Series, line_chart
-from radiograd.config import DPOConfig, RunConfig
+from radiograd.config import DPOConfig, GRPOConfig, RunConfig
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, is_number, is_share
 
@@ -15,7 +15,7 @@ _ORDINARY = {"stage", "step", "attempt", "time", "drift_alarm"}
 _ELSEWHERE = "monitor/"  # shown with the guard
 _SPARSE = 0.8
 _REWARD_SHARE = "seconds/reward_share"
-_REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac", "reward/skipped_frac")
+_REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac", "reward/skipped_frac", "reward/phase")
 _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["margin"], "Margin: implicit reward of chosen − rejected", "", False),
     (["accuracy"], "Chosen above rejected", "% of pairs", True),
@@ -47,6 +47,7 @@ _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["truncated_frac"], "Cut at the token limit", "% of completions", True),
     (["reward/unscored_frac"], "Unscored completions", "% of completions", True),
     (["reward/skipped_frac"], "Completions that a term skipped", "% of completions", True),
+    (["reward/phase"], "Phase of the reward", "", False),
     (["reward/total_std"], "Spread of the reward (std)", "", True),
     (["grad_norm"], "Gradient norm", "", True),
     (["lr"], "Learning rate", "", True),
@@ -60,7 +61,7 @@ def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
     present = [key for key in logged if not key.startswith(_ELSEWHERE)]
     charts = []
     resumed = [b["step"] for a, b in pairwise(rows) if b["attempt"] != a["attempt"]]
-    for keys, title, unit, zero_based in chart_plan(present, list(inputs.run.config.reward or {})):
+    for keys, title, unit, zero_based in chart_plan(present, _terms(inputs.run.config)):
         factor = 100.0 if unit.startswith("%") else 1.0
         series = [Series(_name(k), points(rows, k, factor)) for k in keys]
         if "chosen_drift_token" in keys:
@@ -73,6 +74,10 @@ def training(inputs: Inputs, stage: str) -> dict[str, Any] | None:
     if stage == "align" and inputs.run.config.align.type == "sft":
         title = "More supervised fine-tuning"
     return {"stage": stage, "title": title, "steps": len(rows), "charts": charts, "resumed": len(resumed)}
+
+
+def _terms(config: RunConfig) -> Sequence[str]:
+    return config.align.terms if isinstance(config.align, GRPOConfig) else ()
 
 
 def _name(key: str) -> str:

@@ -1,19 +1,22 @@
 """Reward terms by name and weight -> one combined reward: the only thing a trainer sees."""
 
-from radiograd.rewards.building import build_reward, reward_of
+from radiograd.rewards.building import Phase, build_reward, phase_weights, reward_of, second_phase
 from radiograd.rewards.engine import CombinedReward, Pending, ScoringError, Table, Term, score_cases
 from radiograd.rewards.groups import Recipe, totals, variance_shares
 
 __all__ = [
     "CombinedReward",
     "Pending",
+    "Phase",
     "Recipe",
     "ScoringError",
     "Table",
     "Term",
     "build_reward",
+    "phase_weights",
     "reward_of",
     "score_cases",
+    "second_phase",
     "totals",
     "variance_shares",
 ]

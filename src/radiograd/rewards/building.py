@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-from radiograd.config import RunConfig
+from radiograd.config import GRPOConfig, RunConfig
 from radiograd.errors import ConfigError, did_you_mean
 from radiograd.judges.builtin import prepare_judge
 from radiograd.judges.protocol import Judge
@@ -57,19 +57,43 @@ def build_reward(
     )
 
 
-def reward_of(config: RunConfig) -> CombinedReward:
-    """The reward that ``config.align`` describes. Its judge is checked now where a term needs one; one that loads a
-    model is loaded with the first case.
+Phase = Literal["first", "last", "both"]
+
+
+def phase_weights(align: GRPOConfig, phase: Phase) -> dict[str, float]:
+    """Term -> weight in a phase of the reward, over all terms of ``align``; without a schedule all phases are one.
+
+    both: the mean of the two, each with weights that sum to 1: what rises when either does.
+    """
+    later = align.reward if align.reward_schedule is None else align.reward_schedule.reward
+    if phase != "both" or later is align.reward:
+        named = align.reward if phase == "first" else later
+        return {term: named.get(term, 0.0) for term in align.terms}
+    totals = [math.fsum(weights.values()) or 1.0 for weights in (align.reward, later)]
+    return {
+        term: (align.reward.get(term, 0.0) / totals[0] + later.get(term, 0.0) / totals[1]) / 2 for term in align.terms
+    }
+
+
+def second_phase(align: GRPOConfig) -> int | None:
+    """The first rollout (from 0) that the second reward pays for; None without a schedule."""
+    return None if align.reward_schedule is None else math.ceil(round(align.reward_schedule.after * align.rollouts, 9))
+
+
+def reward_of(config: RunConfig, phase: Phase = "first") -> CombinedReward:
+    """The reward that ``config.align`` describes, with the weights of a phase: the terms of all phases are computed.
+
+    Its judge is checked now where a term needs one; one that loads a model is loaded with the first case.
 
     Raises ConfigError for a run without GRPO, for an unknown name or option, and for an endpoint that credentialed
     reports may not be sent to; and what the judge itself raises.
     """
     grpo = config.grpo
     judge: Callable[[], Judge] | None = None
-    if "consistent" in grpo.reward:
+    if "consistent" in grpo.terms:
         judge = prepare_judge(grpo.judge, grpo.judge_options, credentialed=not config.data.public)
     return build_reward(
-        grpo.reward,
+        phase_weights(grpo, phase),
         judge=judge,
         combine=grpo.combine,
         spread=grpo.spread,

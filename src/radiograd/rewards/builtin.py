@@ -6,5 +6,6 @@ TERMS = {
     "consistent": "radiograd.rewards.terms:Consistent",
     "impression_f1": "radiograd.rewards.terms:ImpressionF1",
     "impression_f1_all": "radiograd.rewards.terms:ImpressionF1All",
+    "diagnostic_f1": "radiograd.rewards.terms:DiagnosticF1",
     "chance": "radiograd.rewards.terms:Chance",
 }

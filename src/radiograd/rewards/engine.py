@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -128,6 +128,18 @@ class CombinedReward:
         self._computed = 0
         self._local_s = 0.0
         self._waiting_s = 0.0
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Give the terms other weights; one that is not named gets 0. ValueError for a name that is no term, and when
+        no weight is above 0. What is unscored under the new weights is asked again."""
+        unknown = weights.keys() - {term.name for term in self.terms}
+        if unknown or not any(weights.values()):
+            raise ValueError(f"weights must name terms of the reward, one above 0; unknown: {sorted(unknown)}")
+        if all(term.weight == weights.get(term.name, 0.0) for term in self.terms):
+            return
+        self.terms = tuple(replace(term, weight=float(weights.get(term.name, 0.0))) for term in self.terms)
+        self.recipe = replace(self.recipe, weights=tuple(term.weight for term in self.terms))
+        self._cache.clear()
 
     @property
     def signature(self) -> str:

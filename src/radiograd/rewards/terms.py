@@ -1,4 +1,5 @@
-"""The terms of RadFlow's hierarchical reward (section 4.2, eqs. 4 to 7), for whole reports and for impressions alone.
+"""The terms of RadFlow's hierarchical reward (section 4.2, eqs. 4 to 7), for whole reports and for impressions alone,
+and DEER's diagnostic F1.
 
 A case of section "report" holds a whole generated report; ``text.generated`` cuts it, and what has no header is not
 looked for. A case of section "impression" holds an impression of findings that are given, so there the facts and the
@@ -19,6 +20,7 @@ from radiograd.judges.protocol import Judge, Question
 from radiograd.metrics import no_reference
 from radiograd.metrics.bleu import Bleu4
 from radiograd.metrics.factgraph import Complete
+from radiograd.metrics.label_f1 import LabelF1
 from radiograd.metrics.rouge import RougeL
 from radiograd.text.generated import cut, sides
 from radiograd.text.labels import RuleLabeler
@@ -188,6 +190,17 @@ class ImpressionF1All(ImpressionF1):
 
     def _value(self, tp: int, fp: int, fn: int) -> float:
         return 1 - (fp + fn) / len(_labeler().labels.names)
+
+
+class DiagnosticF1(LabelF1):
+    """DEER's reward: example-based F1, 2 tp / (2 tp + fp + fn), of the labels that a text states as present, in [0, 1].
+
+    CheXpert's 14 labels by our rules, over the whole text (a report: findings and impression). No label on either side:
+    1. An empty text: 0. Unscored without a reference.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("diagnostic_f1", average="example", uncertain="absent")
 
 
 class Chance:

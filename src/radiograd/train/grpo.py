@@ -29,7 +29,7 @@ from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
 from radiograd.monitor import TextMonitor
 from radiograd.prompts import Prompter, alignable
-from radiograd.rewards import CombinedReward, reward_of
+from radiograd.rewards import CombinedReward, phase_weights, reward_of, second_phase
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.rl.clipping import critical_aware
 from radiograd.runs import Run, write_jsonl
@@ -65,7 +65,10 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
     monitor = TextMonitor(references)
-    watching = guard.load_guard(run, reward, prompter, references, monitor)
+    watched = reward if config.grpo.reward_schedule is None else reward_of(config, "both")
+    if watched is not reward:
+        watched.prepare(references)
+    watching = guard.load_guard(run, watched, prompter, references, monitor)
     trainer = PolicyTrainer(
         run=run,
         reward=reward,
@@ -201,6 +204,7 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._asked_for = [row["study_id"] for row in inputs]
         started = time.perf_counter()
         mode = "train" if self.model.training else "eval"
+        self._enter_phase(mode)
         if self._began is not None and self.model.training:
             before, rewarding = self._began
             self._metrics[mode]["seconds/reward_share"].append(rewarding / (started - before))
@@ -224,6 +228,15 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             self._metrics[mode][f"seconds/{name}"].append(seconds)
         self._began = started, self._seconds["reward"]
         return output
+
+    def _enter_phase(self, mode: str) -> None:
+        """Give the reward the weights of the phase that this rollout belongs to."""
+        align = self.run.config.grpo
+        second = second_phase(align)
+        if second is not None:
+            later = self.state.global_step // self.num_iterations >= second
+            self.reward.reweigh(phase_weights(align, "last" if later else "first"))
+            self._metrics[mode]["reward/phase"].append(2.0 if later else 1.0)
 
     def _eps(self, critical_B: Any) -> Any:
         """(B,) clip half-widths. A study that the judge could not answer for counts as critical."""
