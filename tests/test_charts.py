@@ -11,6 +11,7 @@ from radiograd.charts import (
     Interval,
     Series,
     histogram,
+    interval_curves,
     interval_plot,
     known_runs,
     line_chart,
@@ -164,6 +165,26 @@ def test_an_interval_plot_draws_filled_and_hollow_rows_around_zero():
     assert zero.get("x1") == "191.0"  # the axis runs from -1 to 3 over 136 to 356: 136 + 220 / 4
     whisker = next(line for line in svg.iter(f"{SVG}line") if line.get("class") == "whisker")
     assert (whisker.get("x1"), whisker.get("x2")) == ("246.0", "356.0")
+
+
+def test_curves_with_intervals_have_a_logarithmic_axis_and_stand_side_by_side() -> None:
+    lines = {
+        "drawn": [Interval("100", 3, 2, 4, "3 [2, 4]"), Interval("1", 1, 0, 2, "1 [0, 2]")],
+        "chosen": [Interval("10", 2, 1, 3, "2 [1, 3]")],
+    }
+    svg = drawn(interval_curves(lines, "Labels", "share, %", Interval("SFT", 0.5, 0, 1, "")))
+    assert "drawn 1: 1 [0, 2], 100: 3 [2, 4]; chosen 10" in svg.get("aria-label", "")
+    at = {dot.get("class"): [] for dot in svg.findall(f"{SVG}circle")}
+    for dot in svg.findall(f"{SVG}circle"):
+        at[dot.get("class")].append((float(dot.get("cx", "")), float(dot.get("cy", ""))))
+    (left, low), (right, high) = at["dot s0"]
+    assert left < right  # in order of x, whatever order they came in
+    assert low > high
+    (middle, _), *_ = at["dot s1"]
+    assert middle - 6 == pytest.approx((left + right) / 2, abs=0.1)  # 10 lies half way from 1 to 100; 2 x 3 aside
+    assert "SFT" in [text.text for text in svg.findall(f"{SVG}text")]
+    with pytest.raises(ValueError, match="no point"):
+        interval_curves({"a": []}, "Empty", "x")
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.none() | st.floats(allow_nan=True)), min_size=1, max_size=40))

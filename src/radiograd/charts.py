@@ -186,6 +186,55 @@ def line_chart(
     return "".join([*out, "</svg>"])
 
 
+def interval_curves(
+    lines: Mapping[str, Sequence[Interval]], title: str, x_label: str, level: Interval | None = None
+) -> str:
+    """An SVG of named lines over a logarithmic axis, each point with its interval; lines are moved aside a little so
+    that intervals at one x can be told apart.
+
+    ``lines``: name -> points whose ``label`` is their x, a number above 0. ``level``: drawn across as a dashed line
+    under its label. ValueError without a point.
+    """
+    lines = {name: sorted(line, key=lambda point: float(point.label)) for name, line in lines.items()}
+    points = [(float(point.label), point) for line in lines.values() for point in line]
+    if not points:
+        raise ValueError(f"chart {title!r} has no point to draw")
+    xs = sorted({x for x, _ in points})
+    ends = [end for _, point in points for end in (point.low, point.high)] + ([level.value] if level else [])
+    y_low, y_high = value_range(ends)
+    ticks = nice_ticks(y_low, y_high)
+    first, last = math.log(xs[0]), math.log(xs[-1])
+
+    def place(x: float, y: float, aside: float = 0.0) -> tuple[float, float]:
+        across = scale(math.log(x), first, last, _LEFT + 16, _W - _RIGHT - 16) + aside
+        return across, scale(y, y_low, y_high, _H - _BOTTOM, _TOP + 14)
+
+    spoken = "; ".join(f"{name} " + ", ".join(f"{p.label}: {p.text}" for p in line) for name, line in lines.items())
+    out = [_open(_W, _H, f"{title} by {x_label}: {spoken}")]
+    for tick in ticks:
+        y = place(xs[0], tick)[1]
+        out.append(_line("grid", _LEFT, y, _W - _RIGHT, y))
+        out.append(_text(_LEFT - 6, y + 3.5, number(tick, ticks[1] - ticks[0]), "end"))
+    for x in xs:
+        out.append(_text(place(x, y_low)[0], _H - _BOTTOM + 15, number(x), "middle"))
+    out.append(_text((_LEFT + _W - _RIGHT) / 2, _H - 4, x_label, "middle"))
+    if level is not None:
+        y = place(xs[0], level.value)[1]
+        out += [_line("mark", _LEFT, y, _W - _RIGHT, y), _text(_W - _RIGHT, y - 4, level.label, "end")]
+    for index, (name, line) in enumerate(lines.items()):
+        aside = 6.0 * (index - (len(lines) - 1) / 2)
+        css = f"s{index}"
+        at = [(float(point.label), point) for point in line]
+        out.append(_path(f"line {css}", [place(x, point.value, aside) for x, point in at]))
+        for x, point in at:
+            (cx, cy), (_, low), (_, high) = (place(x, y, aside) for y in (point.value, point.low, point.high))
+            out.append(_line(f"line {css}", cx, low, cx, high))
+            out.append(f'<circle class="dot {css}" cx="{cx:.1f}" cy="{cy:.1f}" r="3.2"/>')
+            tip = escape(f"{name}, {x_label} {point.label}: {point.text}")
+            out.append(f'<circle class="hit {css}" cx="{cx:.1f}" cy="{cy:.1f}" r="6"><title>{tip}</title></circle>')
+    return "".join([*out, *(_legend(list(lines)) if len(lines) > 1 else []), "</svg>"])
+
+
 def interval_plot(rows: Sequence[Interval], title: str, zero: bool = False, label_width: float = 136.0) -> str:
     """An SVG with one horizontal interval a row, its label on the left and its text on the right.
 

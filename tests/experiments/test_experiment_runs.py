@@ -16,6 +16,7 @@ import yaml
 from tests.experiments import small
 
 from radiograd import cli
+from radiograd.experiments import showing
 from radiograd.experiments.plan import load_plan
 from radiograd.experiments.running import status
 from radiograd.experiments.table import build_table
@@ -290,6 +291,24 @@ def test_the_plot_is_an_svg_that_stands_by_itself(done: tuple[Path, Path]) -> No
     said = svg.attrib["aria-label"]
     assert all(label in said for label in ("SFT-50", RGRO, MORE, "constant", "retrieval"))
     assert svg.find("{http://www.w3.org/2000/svg}style") is not None
+
+
+def test_the_curve_draws_the_rows_that_are_asked_for(done: tuple[Path, Path]) -> None:
+    import xml.etree.ElementTree as ET
+
+    file, root = done
+    lines = {"aligned": {"5": RGRO, "100": MORE}}
+    (file.parent / "curve.yaml").write_text(
+        yaml.safe_dump(
+            yaml.safe_load(file.read_text()) | {"curve": {"x": "share, %", "lines": lines, "level": "SFT-50"}}
+        )
+    )
+    plan = load_plan(file.parent / "curve.yaml")
+    drawn = showing.curve(build_table(plan, root))
+    said = ET.fromstring(drawn).attrib["aria-label"]
+    assert said.startswith("rougeL, all test studies by share, %: aligned 5: ")
+    assert ", 100: " in said
+    assert showing.curve(build_table(load_plan(file), root)) is None
 
 
 def test_the_table_command_prints_what_it_writes(done: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,26 @@ class PaperConfig(Section):
     """Why the two cannot be compared."""
 
 
+class CurveConfig(Section):
+    """The first metric of some rows as lines over a number, e.g. the share of the data that each was trained on."""
+
+    x: str
+    """What the number is."""
+    lines: dict[str, dict[float, str]]
+    """Name of a line -> x (above 0) -> label of a row."""
+    level: str | None = None
+    """A row drawn across, e.g. SFT."""
+
+    @field_validator("lines")
+    @classmethod
+    def _has_points(cls, value: dict[str, dict[float, str]]) -> dict[str, dict[float, str]]:
+        if not value or not all(value.values()) or min(x for line in value.values() for x in line) <= 0:
+            raise ValueError(
+                "lines: name at least one, each with points at x above 0, e.g. {random: {20: random 20 %}}"
+            )
+        return value
+
+
 class Experiment(Section):
     """A question, the runs that answer it, and the table they are put in."""
 
@@ -105,6 +125,8 @@ class Experiment(Section):
     baselines: tuple[str, ...] = ("constant", "retrieval")
     """Trivial rows, shown once; from the first cell that is finished."""
     judges: tuple[JudgeConfig, ...] = ()
+    curve: CurveConfig | None = None
+    """A second plot, curve.svg."""
     paper: PaperConfig | None = None
     notes: tuple[str, ...] = ()
     resamples: Positive = 2000
@@ -135,9 +157,11 @@ class Experiment(Section):
         if not self.strata:
             raise ValueError("strata: name at least one, e.g. [all]")
         named = [label for pair in self.compare for label in pair]
-        for label in [*named, *(self.paper.rows if self.paper and self.paper.beside else ())]:
+        drawn = [] if self.curve is None else [label for line in self.curve.lines.values() for label in line.values()]
+        drawn += [self.curve.level] if self.curve and self.curve.level else []
+        for label in [*named, *drawn, *(self.paper.rows if self.paper and self.paper.beside else ())]:
             if label not in labels:
-                where = "compare" if label in named else "paper.rows"
+                where = "compare" if label in named else "curve" if label in drawn else "paper.rows"
                 raise ValueError(f"{where}: no row is labelled {label!r}.{did_you_mean(label, labels)}")
         return self
 

@@ -26,6 +26,7 @@ SHARED = "shared"
 """Mark under which a run records what it took over."""
 PREDICTIONS = "predictions of target exploration"
 ANSWERS = "answers on criticality"
+CLASSIFIER = "classifier of token weights"
 
 
 def find_source(planned: Planned, others: Iterable[Planned], root: Path) -> Run | None:
@@ -79,7 +80,8 @@ def take_over(run: Run, source: Run) -> None:
 
 
 def take_over_choice(run: Run, planned: Planned, others: Iterable[Planned], root: Path) -> None:
-    """Copy into ``run`` what another one predicted to choose its hardest studies, and what its judge said of reports.
+    """Copy into ``run`` what another one predicted to choose its studies, what its judge said of reports, and the
+    classifier that it trained.
 
     Taken from runs with equal data and fine-tuning that finished the stage and made the files themselves.
     """
@@ -98,6 +100,8 @@ def take_over_choice(run: Run, planned: Planned, others: Iterable[Planned], root
             taken[ANSWERS] = where
         if _copy_predictions(run, source, where):
             taken[PREDICTIONS] = where
+        if _copy_classifier(run, source, where):
+            taken[CLASSIFIER] = where
     if taken != before:
         run.mark_done(SHARED, **{"from": taken})
 
@@ -126,6 +130,19 @@ def _copy_predictions(run: Run, source: Run, where: dict[str, str]) -> bool:
         append_jsonl(run.path / "metrics.jsonl", source.metrics(mark.stem))
         _mark_copied(run, source, mark.stem, where)
     log.info("predictions of target exploration: copied from %s", source.path)
+    return True
+
+
+def _copy_classifier(run: Run, source: Run, where: dict[str, str]) -> bool:
+    """Whether the classifier of token weights was copied: it rests on the reports and the passes over them alone."""
+    if not run.config.trains_classifier or run.done("classifier") or not source.config.trains_classifier:
+        return False
+    if not source.done("classifier") or CLASSIFIER in taken_over(source.path):
+        return False
+    if run.config.grpo.token_weight.epochs != source.config.grpo.token_weight.epochs:
+        return False
+    _copy_folder(source.path / "classifier", run.path / "classifier")
+    _mark_copied(run, source, "classifier", where)
     return True
 
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from radiograd import tables
-from radiograd.charts import Interval, interval_plot, standalone
+from radiograd.charts import Interval, interval_curves, interval_plot, number, standalone
 from radiograd.runs import write_json, write_text
 
 STRATA = {"all": "All", "normal": "Normal", "abnormal": "Abnormal"}
 
 
 def write_table(table: Mapping[str, Any], root: Path) -> None:
-    """table.json, table.md and, once there is something to draw, plot.svg, each whole."""
+    """table.json, table.md and, once there is something to draw, plot.svg and curve.svg, each whole."""
     write_json(root / "table.json", table)
     write_text(root / "table.md", as_markdown(table))
     svg = plot(table)
     if svg is not None:
         write_text(root / "plot.svg", svg)
+    drawn = curve(table)
+    if drawn is not None:
+        write_text(root / "curve.svg", drawn)
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
@@ -288,16 +292,37 @@ def _reading(table: Mapping[str, Any]) -> list[str]:
 def plot(table: Mapping[str, Any]) -> str | None:
     """The first metric of every row with its interval, as SVG that stands by itself; None with nothing to draw."""
     metric, kind = table["metrics"][0], table["strata"][0]
-    rows = []
-    for row in table["rows"]:
-        entry = _of(row, kind).get(metric)
-        if entry is None or entry["mean"] is None or entry["low"] is None:
-            continue
-        mean, low, high = (100 * entry[name] for name in ("mean", "low", "high"))
-        strong = row["system"] == "aligned"
-        rows.append(Interval(row["label"], mean, low, high, tables.value_cell(entry), strong))
+    rows = [found for row in table["rows"] if (found := _interval(row, kind, metric)) is not None]
     if not rows:
         return None
     widest = max(len(row.label) for row in rows)
     svg = interval_plot(rows, f"{metric}, {_stratum(kind).lower()} test studies", label_width=max(136.0, 6.2 * widest))
     return standalone(svg)
+
+
+def curve(table: Mapping[str, Any]) -> str | None:
+    """The lines that the experiment asks for, over the first metric, as SVG that stands by itself; None without one or
+    with nothing to draw yet."""
+    asked = table.get("curve")
+    if not asked:
+        return None
+    metric, kind = table["metrics"][0], table["strata"][0]
+    known = {row["label"]: found for row in table["rows"] if (found := _interval(row, kind, metric)) is not None}
+    lines = {
+        name: [replace(known[label], label=number(float(x))) for x, label in points.items() if label in known]
+        for name, points in asked["lines"].items()
+    }
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
+        return None
+    title = f"{metric}, {_stratum(kind).lower()} test studies"
+    return standalone(interval_curves(lines, title, asked["x"], known.get(asked["level"])))
+
+
+def _interval(row: Mapping[str, Any], kind: str, metric: str) -> Interval | None:
+    """A row's value with its interval, x 100; None where it has none."""
+    entry = _of(row, kind).get(metric)
+    if entry is None or entry["mean"] is None or entry["low"] is None:
+        return None
+    mean, low, high = (100 * entry[name] for name in ("mean", "low", "high"))
+    return Interval(row["label"], mean, low, high, tables.value_cell(entry), row["system"] == "aligned")

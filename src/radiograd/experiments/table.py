@@ -76,6 +76,7 @@ def build_table(plan: Plan, root: Path) -> dict[str, Any]:
             for pair in experiment.compare
             if (entry := _preferred(plan, judge, pair, root, states, draws))
         ],
+        "curve": None if experiment.curve is None else experiment.curve.model_dump(mode="json"),
         "paper": None
         if experiment.paper is None
         else {
