@@ -300,15 +300,16 @@ def test_the_curve_draws_the_rows_that_are_asked_for(done: tuple[Path, Path]) ->
     lines = {"aligned": {"5": RGRO, "100": MORE}}
     (file.parent / "curve.yaml").write_text(
         yaml.safe_dump(
-            yaml.safe_load(file.read_text()) | {"curve": {"x": "share, %", "lines": lines, "level": "SFT-50"}}
+            yaml.safe_load(file.read_text())
+            | {"curve": {"x": "share, %", "lines": lines, "level": "SFT-50", "metrics": ["rouge1"]}}
         )
     )
     plan = load_plan(file.parent / "curve.yaml")
-    drawn = showing.curve(build_table(plan, root))
-    said = ET.fromstring(drawn).attrib["aria-label"]
-    assert said.startswith("rougeL, all test studies by share, %: aligned 5: ")
+    drawn = showing.curves(build_table(plan, root))
+    said = ET.fromstring(drawn["rouge1"]).attrib["aria-label"]
+    assert said.startswith("rouge1, all test studies by share, %: aligned 5: ")
     assert ", 100: " in said
-    assert showing.curve(build_table(load_plan(file), root)) is None
+    assert showing.curves(build_table(load_plan(file), root)) == {}
 
 
 def test_the_table_command_prints_what_it_writes(done: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

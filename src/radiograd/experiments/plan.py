@@ -85,7 +85,7 @@ class PaperConfig(Section):
 
 
 class CurveConfig(Section):
-    """The first metric of some rows as lines over a number, e.g. the share of the data that each was trained on."""
+    """Some rows as lines over a number, e.g. the share of the data that each was trained on."""
 
     x: str
     """What the number is."""
@@ -93,6 +93,8 @@ class CurveConfig(Section):
     """Name of a line -> x (above 0) -> label of a row."""
     level: str | None = None
     """A row drawn across, e.g. SFT."""
+    metrics: tuple[str, ...] = ()
+    """Columns that are drawn, one file each; none = the first."""
 
     @field_validator("lines")
     @classmethod
@@ -126,7 +128,7 @@ class Experiment(Section):
     """Trivial rows, shown once; from the first cell that is finished."""
     judges: tuple[JudgeConfig, ...] = ()
     curve: CurveConfig | None = None
-    """A second plot, curve.svg."""
+    """More plots: curve-METRIC.svg."""
     paper: PaperConfig | None = None
     notes: tuple[str, ...] = ()
     resamples: Positive = 2000
@@ -146,6 +148,9 @@ class Experiment(Section):
         _refuse_twice("row label", (label for cell in self.cells for label in cell.rows.values()))
         _refuse_twice("judge", (judge.name for judge in self.judges))
         _refuse_twice("metric", self.metrics)
+        for name in self.curve.metrics if self.curve else ():
+            if name not in self.metrics:
+                raise ValueError(f"curve.metrics: {name} is no column.{did_you_mean(name, self.metrics)}")
         if not self.metrics:
             raise ValueError("metrics: name at least one column")
         for seeds in (self.seeds, *(cell.seeds for cell in self.cells if cell.seeds is not None)):

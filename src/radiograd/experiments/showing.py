@@ -15,15 +15,14 @@ STRATA = {"all": "All", "normal": "Normal", "abnormal": "Abnormal"}
 
 
 def write_table(table: Mapping[str, Any], root: Path) -> None:
-    """table.json, table.md and, once there is something to draw, plot.svg and curve.svg, each whole."""
+    """table.json, table.md and, once there is something to draw, plot.svg and the curves, each whole."""
     write_json(root / "table.json", table)
     write_text(root / "table.md", as_markdown(table))
     svg = plot(table)
     if svg is not None:
         write_text(root / "plot.svg", svg)
-    drawn = curve(table)
-    if drawn is not None:
-        write_text(root / "curve.svg", drawn)
+    for name, drawn in curves(table).items():
+        write_text(root / f"curve-{name}.svg", drawn)
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
@@ -300,13 +299,18 @@ def plot(table: Mapping[str, Any]) -> str | None:
     return standalone(svg)
 
 
-def curve(table: Mapping[str, Any]) -> str | None:
-    """The lines that the experiment asks for, over the first metric, as SVG that stands by itself; None without one or
-    with nothing to draw yet."""
+def curves(table: Mapping[str, Any]) -> dict[str, str]:
+    """Metric -> the lines that the experiment asks for, as SVG that stands by itself; only where there is something to
+    draw."""
     asked = table.get("curve")
     if not asked:
-        return None
-    metric, kind = table["metrics"][0], table["strata"][0]
+        return {}
+    drawn = {metric: _curve(table, asked, metric) for metric in asked["metrics"] or table["metrics"][:1]}
+    return {metric: svg for metric, svg in drawn.items() if svg is not None}
+
+
+def _curve(table: Mapping[str, Any], asked: Mapping[str, Any], metric: str) -> str | None:
+    kind = table["strata"][0]
     known = {row["label"]: found for row in table["rows"] if (found := _interval(row, kind, metric)) is not None}
     lines = {
         name: [replace(known[label], label=number(float(x))) for x, label in points.items() if label in known]

@@ -14,7 +14,7 @@ from radiograd.report.wording import METRIC_LABELS, is_number, is_share
 _ORDINARY = {"stage", "step", "attempt", "time", "drift_alarm"}
 _ELSEWHERE = "monitor/"  # shown with the guard
 _SPARSE = 0.8
-_REWARD_SHARE = "seconds/reward_share"
+_SHARES = ("seconds/reward_share", "seconds/weights_share")
 _REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac", "reward/skipped_frac", "reward/phase")
 _KNOWN_CHARTS: list[tuple[list[str], str, str, bool]] = [
     (["margin"], "Margin: implicit reward of chosen − rejected", "", False),
@@ -112,8 +112,9 @@ def chart_plan(keys: Sequence[str], terms: Sequence[str]) -> Iterator[tuple[list
         (shares, "What moves the policy: share of the variance inside groups", "%", False),
         (["loss"], "Loss", "", False),
         *_KNOWN_CHARTS,
-        ([k for k in keys if k.startswith("seconds/") and k != _REWARD_SHARE], "Time per step", "s", True),
-        ([_REWARD_SHARE], "Waited for the reward", "% of the time", True),
+        ([k for k in keys if k.startswith("seconds/") and k not in _SHARES], "Time per step", "s", True),
+        ([_SHARES[0]], "Waited for the reward", "% of the time", True),
+        ([_SHARES[1]], "Weighing tokens", "% of the time", True),
     ]
     used: set[str] = set()
     for wanted, title, unit, zero_based in plan:

@@ -36,10 +36,14 @@ from radiograd.runs import Run, write_jsonl
 from radiograd.train import capo, checkpoints, guard, samplers, scoring, settings
 from radiograd.train.order import distinct_batches
 from radiograd.train.rewarding import RolloutReward
+from radiograd.train.weighing import RolloutWeights, load_weigher
 from radiograd.types import Study
+from radiograd.weighting import TokenWeigher
 
 log = logging.getLogger(__name__)
 
+_SHARES = ("reward", "weights")
+"""Parts of a rollout whose share of the time is logged."""
 _ONE_SIDED = 0.9
 """Share of critical studies above which a clip range by case is told to be nearly the same for all."""
 
@@ -73,6 +77,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         run=run,
         reward=reward,
         monitor=monitor,
+        weigher=load_weigher(run, references),
         studies={study.study_id: study for study in studies},
         sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
         model=model,
@@ -129,12 +134,13 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         studies: Mapping[str, Study],
         sampler: samplers.Sampler = samplers.builtin,
         monitor: TextMonitor | None = None,
+        weigher: TokenWeigher | None = None,
         **kwargs: Any,
     ) -> None:
         self.run, self.reward, self.studies, self.sampler = run, reward, studies, sampler
         self._rewards = RolloutReward(reward, studies, run.config.section)
         self._asked_for: list[str] = []
-        self._began: tuple[float, float] | None = None
+        self._began: tuple[float, dict[str, float]] | None = None
         self.monitor = monitor
         self._seconds = {"sampling": 0.0, "reward": 0.0}
         self._logps: Any = None
@@ -145,6 +151,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         self._annotated = any(study.critical is not None for study in studies.values())
         self._apart = capo.Apart()
         super().__init__(reward_funcs=[self._reward], **kwargs)
+        section = run.config.section
+        self._weights = None if weigher is None else RolloutWeights(weigher, self._tokenizer, studies, section)
         scoring.attach_scoring(self.accelerator.unwrap_model(self.model))
 
     # -- the rollout and its micro-batches
@@ -206,8 +214,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         mode = "train" if self.model.training else "eval"
         self._enter_phase(mode)
         if self._began is not None and self.model.training:
-            before, rewarding = self._began
-            self._metrics[mode]["seconds/reward_share"].append(rewarding / (started - before))
+            before, spent = self._began
+            for name, seconds in spent.items():
+                self._metrics[mode][f"seconds/{name}_share"].append(seconds / (started - before))
         # TRL scores the completions once more before the first update. That update computes the same numbers, so its
         # own are taken (see _compute_loss) and the extra pass is left out.
         self._old_is_first = self.num_iterations > 1 and self.model.training
@@ -221,13 +230,31 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
         critical = [self._annotated and case.study.critical is not False for case in self._rewards.cases]
         output["critical"] = torch.tensor(critical, device=advantages.device)
         output["eps"] = self._eps(output["critical"])
-        self._note(mode, rewards, output["advantages"])
+        self._weigh(mode, output)
+        self._note(mode, rewards, advantages[first : first + len(inputs)])
         self._note_apart(mode, rewards.flatten(), self.accelerator.gather(output["critical"]))
         self._seconds["scoring"] = time.perf_counter() - started - sum(self._seconds.values())
         for name, seconds in self._seconds.items():
             self._metrics[mode][f"seconds/{name}"].append(seconds)
-        self._began = started, self._seconds["reward"]
+        self._began = started, {name: self._seconds[name] for name in _SHARES if name in self._seconds}
         return output
+
+    @property
+    def _is_logged(self) -> bool:
+        """Whether the present rollout is written to rollouts/."""
+        return self.state.global_step // self.num_iterations % self.run.config.grpo.log_rollouts_every == 0
+
+    def _weigh(self, mode: str, output: dict[str, Any]) -> None:
+        """Share each completion's advantage out among its tokens, where they do not all weigh the same."""
+        if self._weights is None:
+            return
+        ids, mask = output["completion_ids"], output["completion_mask"]
+        output["advantages"] = self._weights.of_tokens(
+            output["advantages"], ids, mask, self._asked_for, show=self._is_logged
+        )
+        self._seconds["weights"] = self._weights.seconds
+        for name, value in self._weights.told().items():
+            self._metrics[mode][f"weights/{name}"].append(value)
 
     def _enter_phase(self, mode: str) -> None:
         """Give the reward the weights of the phase that this rollout belongs to."""
@@ -265,8 +292,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
             noted[f"variance_share/{name}"].append(self._rewards.shares[name])
         if any(term.skips for term in self.reward.terms):
             noted["reward/skipped_frac"].append(self._rewards.skipped())
-        rollout = self.state.global_step // self.num_iterations
-        if rollout % self.run.config.grpo.log_rollouts_every == 0:
+        if self._is_logged:
+            weighted = self._weights.weighted if self._weights else [None] * len(cases)
             rows = gather_object(
                 [
                     {
@@ -276,8 +303,9 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
                         "terms": dict(score.parts),
                         "why": score.why,
                         "advantage": round(float(advantage), 6),
+                        **({} if tokens is None else {"tokens": tokens.spans()}),
                     }
-                    for case, score, advantage in zip(cases, scores, advantages_B, strict=True)
+                    for case, score, advantage, tokens in zip(cases, scores, advantages_B, weighted, strict=True)
                 ]
             )
             if self.accelerator.is_main_process:
@@ -468,7 +496,7 @@ _NAMES = {
     "step_time": "seconds/step",
 }
 _OURS = (
-    *("reward/", "variance_share/", "monitor/", "critical/", "normal/", "seconds/"),
+    *("reward/", "variance_share/", "monitor/", "critical/", "normal/", "seconds/", "weights/"),
     *("dead_groups", "words_mean", "distinct_frac", "ratio_max", "live_frac", "kl_completion"),
 )
 
