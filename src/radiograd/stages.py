@@ -76,6 +76,7 @@ def select(run: Run) -> Mapping[str, Any]:
 
 def classifier(run: Run) -> Mapping[str, Any]:
     """data/train.jsonl -> classifier/: an embedded labeler of the run's own reports, whose gradient weighs tokens."""
+    from radiograd import encoders
     from radiograd.labelers import embedded
 
     if not run.config.trains_classifier:
@@ -88,6 +89,7 @@ def classifier(run: Run) -> Mapping[str, Any]:
     facts = embedded.train(
         embedded.whole_reports(read_split(run, "train")),
         folder,
+        encoder=Path(encoders.locate(run.config.grpo.token_weight.encoder)),
         settings=embedded.Settings(epochs=run.config.grpo.token_weight.epochs),
     )
     return {**facts["texts"], "accuracy": facts["held_out"]["accuracy"], "macro_f1": facts["held_out"]["macro_f1"]}
@@ -244,12 +246,15 @@ def needed_assets(config: RunConfig) -> list[str]:
 
 
 def _needs_encoder(config: RunConfig) -> bool:
+    from radiograd import encoders
+
     scored = set(config.evaluate.metrics)
     if isinstance(config.select, HardestConfig):
         scored.update(config.select.metrics)
     if isinstance(config.align, GRPOConfig):
         scored.update(config.align.terms, config.align.guard.gold or ())
-    return config.trains_classifier or any(name.rpartition("/")[2] in _ENCODED for name in scored)
+    own = config.trains_classifier and config.grpo.token_weight.encoder == encoders.DEFAULT
+    return own or any(name.rpartition("/")[2] in _ENCODED for name in scored)
 
 
 def check_model(config: RunConfig) -> None:
@@ -265,6 +270,8 @@ def check_model(config: RunConfig) -> None:
         load_tokenizer(config.model)
     if _needs_encoder(config):
         encoders.locate(encoders.DEFAULT)
+    if config.trains_classifier:
+        encoders.locate(config.grpo.token_weight.encoder)
 
 
 def check_source(run: Run) -> None:

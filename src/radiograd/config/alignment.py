@@ -91,6 +91,8 @@ class TokenWeightConfig(Section):
     """How the gradient at a word piece becomes one number."""
     epochs: Positive = 3
     """Passes over the training reports when the run trains its own classifier."""
+    encoder: str = "minilm"
+    """What that classifier is made from: minilm, or the folder of another BERT."""
 
     @property
     def needs_classifier(self) -> bool:

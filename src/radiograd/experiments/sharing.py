@@ -139,7 +139,8 @@ def _copy_classifier(run: Run, source: Run, where: dict[str, str]) -> bool:
         return False
     if not source.done("classifier") or CLASSIFIER in taken_over(source.path):
         return False
-    if run.config.grpo.token_weight.epochs != source.config.grpo.token_weight.epochs:
+    ours, theirs = (one.config.grpo.token_weight for one in (run, source))
+    if (ours.epochs, ours.encoder) != (theirs.epochs, theirs.encoder):
         return False
     _copy_folder(source.path / "classifier", run.path / "classifier")
     _mark_copied(run, source, "classifier", where)
