@@ -241,6 +241,7 @@ LIGHT_MODULES = (
     "radiograd.text.measures",
     "radiograd.text.mesh",
     "radiograd.text.phrases",
+    "radiograd.text.rarity",
     "radiograd.text.sections",
     "radiograd.text.sentences",
     "radiograd.text.urgent",
