@@ -248,7 +248,13 @@ LIGHT_MODULES = (
     "radiograd.text.words",
     "radiograd.variety",
     "radiograd.weighting",
+    "radiograd.weighting.agreement",
     "radiograd.weighting.completion",
+    "radiograd.weighting.gradients",
+    "radiograd.weighting.layout",
+    "radiograd.weighting.offsets",
+    "radiograd.weighting.tfidf",
+    "radiograd.weighting.weigher",
 )
 IMPORTED_BY_THOSE = {
     "charts",

@@ -1,8 +1,8 @@
 """Values of tokens -> weights of tokens: within bounds, and of mean 1 in every sequence (DEER's DiTPO).
 
-A weight of mean 1 moves the advantage of a sequence between its tokens and does nothing else: it is no hidden learning
-rate, and because it is above 0 it never turns a sign. DEER's authors give no formulas; these are ours. Every function
-takes numpy arrays, lists or torch tensors and gives back a tensor, on the same device and of the same type, for a tensor.
+Such weights move the advantage of a sequence between its tokens and do nothing else: with mean 1 they are no hidden
+learning rate, and being above 0 they never turn a sign. DEER's authors give no formulas; these are ours. Every function
+takes numpy arrays, lists or torch tensors; for a tensor it gives back a tensor of its device and type.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def capped(values_B_T: Any, mask_B_T: Any) -> Any:
     return _like(_capped(values, mask), values_B_T)
 
 
-# ---- inside: float64 rows, 0 off the mask ------------------------------------------------------------------------------
+# ---- inside: float64 rows, 0 off the mask ---------------------------------------------------------------------------
 
 
 def _normalise(values: _Floats, mask: _Bools, eta: float, low: float, high: float) -> _Floats:

@@ -1,8 +1,8 @@
 """How much each word of a text tells: capped inverse document frequency. One definition for metric and token weights.
 
-idf(w) = ln((1 + N) / (1 + df(w))) + 1 over N texts, at most its 95th percentile. A word in fewer than three of them is a
-misprint as likely as a rare finding and weighs the median; median and percentile are taken over the words in three or
-more. Numbers count as one word, NUM; a hyphen parts words, so "right-sided" and "right sided" are the same two.
+idf(w) = ln((1 + N) / (1 + df(w))) + 1 over N texts, at most its 95th percentile. A word in fewer than three of them is
+a misprint as likely as a rare finding and weighs the median; median and percentile are taken over the words in three
+or more. Numbers count as one word, NUM; a hyphen parts words, so "right-sided" and "right sided" are the same two.
 """
 
 from __future__ import annotations

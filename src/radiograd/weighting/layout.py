@@ -59,7 +59,7 @@ def written(text: str) -> NDArray[np.bool_]:
 
 
 def largest(of_text: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The largest value >= 0 among the characters of each token: (len(text),), (T, 2) -> (T,); 0 for one without any."""
+    """The largest value >= 0 among the characters of each token: (len(text),), (T, 2) -> (T,); 0 without any."""
     return np.array([of_text[start:end].max(initial=0.0) for start, end in offsets.tolist()], dtype=np.float64)
 
 
@@ -71,4 +71,7 @@ def touches(marked: NDArray[np.bool_], offsets: NDArray[np.int64]) -> NDArray[np
 def fixed_tokens(text: str, offsets: NDArray[np.int64], headers: Sequence[Span]) -> NDArray[np.bool_]:
     """(T,) tokens that always weigh 1: those that wrote nothing, and those that wrote of a header and nothing else."""
     header = inside(text, headers)
-    return (offsets[:, 0] == offsets[:, 1]) | (touches(header, offsets) & ~touches(written(text) & ~header, offsets))
+    fixed: NDArray[np.bool_] = (offsets[:, 0] == offsets[:, 1]) | (
+        touches(header, offsets) & ~touches(written(text) & ~header, offsets)
+    )
+    return fixed

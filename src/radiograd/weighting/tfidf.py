@@ -61,7 +61,7 @@ def _overlaps(word: Word, spans: Sequence[Span]) -> bool:
 
 
 def _denials(text: str) -> Iterator[tuple[Span, list[Span]]]:
-    """Each cue that denies, with all that our rules say it denies: observations, their parts and what describes them."""
+    """Each cue that denies, with what our rules say it denies: observations, their parts and what describes them."""
     for _, at, sentence in read_sentences(text):
         denied: dict[int, list[int]] = {}
         for seen in sentence.seen:
