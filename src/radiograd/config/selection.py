@@ -61,6 +61,11 @@ class SampledConfig(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature of those completions."""
 
+    @property
+    def samples(self) -> bool:
+        """Whether completions are sampled at all."""
+        return True
+
 
 class DiverseConfig(SampledConfig):
     """Align on studies that the fine-tuned model is unsure of and that together hold many findings: our reading of
@@ -81,6 +86,11 @@ class DiverseConfig(SampledConfig):
     """Fewest and most words of the findings."""
     normal: tuple[float, float] = (0.1, 0.5)
     """Least and largest share of studies without any finding among the chosen, where there are enough of them."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether completions are sampled at all."""
+        return self.mode != "reference_labels"
 
     @model_validator(mode="after")
     def _in_order(self) -> DiverseConfig:
