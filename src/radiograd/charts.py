@@ -1,9 +1,9 @@
 """Small SVG charts as text: lines over steps, intervals and shares by rows. Pure; colours come from the page's CSS.
 
-Classes used: ``chart`` (the root; with ``intervals`` on an interval plot, ``pairs`` on paired bars), ``grid``, ``zero``,
-``mark``, ``line`` / ``raw`` / ``dot`` with ``s0``, ``s1``, ... for the series, ``hit`` for the hover targets, ``whisker``
-and ``cap``, ``strong`` / ``plain`` for the rows of an interval plot, ``bar`` with ``s0``, ... for the groups of a histogram
-and the two sides of a pair.
+Classes used: ``chart`` (the root; with ``intervals`` on an interval plot, ``pairs`` on paired bars), ``grid``,
+``zero``, ``mark``, ``line`` / ``raw`` / ``dot`` with ``s0``, ``s1``, ... for the series, ``hit`` for the hover targets,
+``whisker`` and ``cap``, ``strong`` / ``plain`` for the rows of an interval plot, ``bar`` with ``s0``, ... for the groups
+of a histogram and the two sides of a pair.
 """
 
 from __future__ import annotations

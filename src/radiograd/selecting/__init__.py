@@ -1,8 +1,8 @@
 """Which of the studies that alignment may use it is to use.
 
 ``hardest`` (RadFlow's target exploration, section 4.1) predicts each with the fine-tuned model, scores what it wrote
-and takes the worst; ``diverse`` (DEER's DDSampling, our reading) and ``reward_std`` look at several completions of each;
-``random`` draws as many. Writes ``selection.jsonl``, one line for every study that could be chosen,
+and takes the worst; ``diverse`` (DEER's DDSampling, our reading) and ``reward_std`` look at several completions of
+each; ``random`` draws as many. Writes ``selection.jsonl``, one line for every study that could be chosen,
 ``selection_summary.json`` and plots; what the model wrote stands in ``select/`` and is made once.
 """
 
