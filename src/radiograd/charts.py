@@ -2,8 +2,8 @@
 
 Classes used: ``chart`` (the root; with ``intervals`` on an interval plot, ``pairs`` on paired bars), ``grid``,
 ``zero``, ``mark``, ``line`` / ``raw`` / ``dot`` with ``s0``, ``s1``, ... for the series, ``hit`` for the hover targets,
-``whisker`` and ``cap``, ``strong`` / ``plain`` for the rows of an interval plot, ``bar`` with ``s0``, ... for the groups
-of a histogram and the two sides of a pair.
+``whisker`` and ``cap``, ``strong`` / ``plain`` for the rows of an interval plot, ``bar`` with ``s0``, ... for the
+groups of a histogram and the two sides of a pair.
 """
 
 from __future__ import annotations

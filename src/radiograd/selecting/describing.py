@@ -54,8 +54,15 @@ def plots(rows: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, str]:
     if "prevalence" not in summary:
         svg = distribution(rows, summary["cut"])
         return {} if svg is None else {"selection.svg": svg}
-    pairs = {name: (of["natural"]["share"], of["chosen"]["share"] or 0.0) for name, of in summary["prevalence"].items()}
-    found = {"selection.svg": paired_bars(pairs, ("natural", "chosen"), "Prevalence of labels before and after")}
+    pairs = {
+        name: (of["natural"]["share"], of["chosen"]["share"] or 0.0)
+        for name, of in summary["prevalence"].items()
+        if of["natural"]["studies"]
+    }
+    found = {}
+    if pairs:
+        title = "Prevalence of labels before and after"
+        found["selection.svg"] = paired_bars(pairs, ("natural", "chosen"), title)
     if summary["coverage"]:
         curves = [
             Series(name, [(row["studies"], row[name]) for row in summary["coverage"]]) for name in ("chosen", "random")
