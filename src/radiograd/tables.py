@@ -110,7 +110,7 @@ def cut_text(summary: Summary) -> str:
 
 
 def prevalence_grid(summary: Summary) -> Grid:
-    """Each label that some study has: its share among all that could be chosen and among the chosen, and their ratio."""
+    """Each label that some study has: its share among all that could be chosen, among the chosen, and their ratio."""
     grid = [["label", "natural", "chosen", "times", "n"]]
     for label, found in summary["prevalence"].items():
         natural, chosen = found["natural"], found["chosen"]
@@ -124,7 +124,9 @@ def prevalence_grid(summary: Summary) -> Grid:
 def normal_text(summary: Summary) -> str:
     """How many of the chosen are normal, and whether the quota could be kept."""
     found = summary["normal"]
-    shares = f"normal studies: {hundredfold(found['natural']['share'])} % before, {hundredfold(found['chosen']['share'])} %"
+    shares = (
+        f"normal studies: {hundredfold(found['natural']['share'])} % before, {hundredfold(found['chosen']['share'])} %"
+    )
     if found["quota"] is None:
         return f"{shares} after"
     low, high = (f"{100 * share:g}" for share in found["quota"])
@@ -139,10 +141,10 @@ def reached_text(summary: Summary) -> str:
     """How many labels and signatures the chosen hold, beside a draw of as many."""
     labels, signatures = summary["reached"]["labels"], summary["reached"]["signatures"]
     missed = f"; missed: {', '.join(labels['missed'])}" if labels["missed"] else ""
-    return (
-        f"reached: {labels['chosen']} of {labels['natural']} labels and {signatures['chosen']} of "
-        f"{signatures['natural']} sets of labels (a draw of as many: {labels['random']} and {signatures['random']}){missed}"
+    said = (
+        f"{labels['chosen']} of {labels['natural']} labels and {signatures['chosen']} of {signatures['natural']} sets"
     )
+    return f"reached: {said} of labels (a draw of as many: {labels['random']} and {signatures['random']}){missed}"
 
 
 def chosen_grid(summary: Summary) -> Grid:

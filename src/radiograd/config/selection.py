@@ -75,9 +75,10 @@ class DiverseConfig(SampledConfig):
     mode: Literal["both", "reference_labels", "rollout_labels"] = "both"
     """What counts: the labels of the references (coverage), those of the completions (uncertainty), or both.
     reference_labels samples nothing."""
-    coverage: float = Field(default=1.0, ge=0.0)
-    """Weight of the coverage of labels and their combinations against the uncertainty (lambda). 0 = none."""
-    signatures: float = Field(default=0.5, ge=0.0)
+    coverage: float = Field(default=0.1, ge=0.0)
+    """Weight of the coverage of labels and their combinations against the uncertainty (lambda), in mode both. 0 = none;
+    from about 1 on the uncertainty hardly counts."""
+    signatures: float = Field(default=0.1, ge=0.0)
     """Within coverage, weight of distinct combinations of labels against single labels (eta)."""
     min_std: float = Field(default=0.02, ge=0.0)
     """Least standard deviation of the diagnostic F1 over the completions of a study: below it a group teaches

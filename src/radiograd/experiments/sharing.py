@@ -81,7 +81,7 @@ def take_over(run: Run, source: Run) -> None:
 
 
 def take_over_choice(run: Run, planned: Planned, others: Iterable[Planned], root: Path) -> None:
-    """Copy into ``run`` what another one predicted or sampled to choose its studies, and what its judge said of reports.
+    """Copy into ``run`` what another one predicted or sampled to choose studies, and what its judge said of reports.
 
     Taken from runs with equal data and fine-tuning that finished the stage and made the files themselves.
     """

@@ -15,13 +15,13 @@ NEARLY_ALL = 0.9
 WAYS = {
     "hardest": "the hardest for the fine-tuned model",
     "random": "drawn by lot",
-    "diverse": "those that add most to what is wanted of them together",
+    "diverse": "those that together hold most",
     "reward_std": "those whose completions by the fine-tuned model differ most in diagnostic F1",
 }
 MODES = {
     "both": "uncertainty of the fine-tuned model and coverage of labels",
-    "reference_labels": "coverage of labels alone; nothing was sampled",
-    "rollout_labels": "uncertainty of the fine-tuned model alone",
+    "reference_labels": "coverage of labels (nothing was sampled)",
+    "rollout_labels": "uncertainty of the fine-tuned model",
 }
 
 
@@ -61,10 +61,12 @@ def _lead(selection: Mapping[str, Any]) -> str:
     said: str = f"{selection['selected']:,} of {selection['studies']:,} studies that alignment may use, "
     said += WAYS.get(selection["by"], selection["by"])
     if "mode" in selection:
-        said += f": {MODES[selection['mode']]}"
+        said += f" {MODES[selection['mode']]}"
     said += cut_text(selection)
     if selection.get("rollouts"):
-        said += f"; {selection['rollouts']:,} completions were sampled, {selection['distinct_texts']:,} of them distinct"
+        said += (
+            f"; {selection['rollouts']:,} completions were sampled, {selection['distinct_texts']:,} of them distinct"
+        )
     if selection["unscored"]:
         said += f"; {selection['unscored']:,} could not be scored and were not chosen"
     if selection.get("folds"):
@@ -113,7 +115,8 @@ def _before_and_after(selection: Mapping[str, Any]) -> list[dict[str, str]]:
     if selection["coverage"]:
         title = "Coverage of labels and signatures"
         curves = [
-            Series(name, [(row["studies"], row[name]) for row in selection["coverage"]]) for name in ("chosen", "random")
+            Series(name, [(row["studies"], row[name]) for row in selection["coverage"]])
+            for name in ("chosen", "random")
         ]
         svg = line_chart(curves, title, "F", "studies", zero_based=True)
         found.append({"title": title, "note": "F of the first k chosen, and of a draw", "svg": svg})

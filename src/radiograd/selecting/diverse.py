@@ -82,10 +82,12 @@ def choose_diverse(
 ) -> tuple[list[Choice], dict[str, Any]]:
     """The share that adds most to uncertainty and coverage, one study at a time, and what the summary tells of it.
 
-    ``diagnosed`` is None in mode reference_labels, which samples nothing: the uncertainty is then 0 everywhere and
-    lambda has nothing to weigh against. The share is of all studies, the refused among them; where fewer pass the
-    gates, all of these are chosen.
+    ``diagnosed`` is None in mode reference_labels, which samples nothing, and in no other (ValueError): the uncertainty
+    is then 0 everywhere and lambda has nothing to weigh against. The share is of all studies, the refused among them;
+    where fewer pass the gates, all of these are chosen.
     """
+    if config.samples is (diagnosed is None):
+        raise ValueError(f"select.mode={config.mode} needs {'completions' if config.samples else 'no completions'}")
     studies, n = pool.studies, len(pool.studies)
     std = None if diagnosed is None else diagnosed.std_N
     why = refusals(studies, pool.said_N, std, pool.ties_N, config, section, near_duplicate, split_seed)
