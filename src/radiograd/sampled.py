@@ -43,10 +43,10 @@ def sample_texts(
     import torch
     from tqdm import tqdm
 
-    model = load()
-    eos = end_tokens(model, tokenizer)
-    for place in tqdm(range(done, len(batches)), desc=how.what, disable=not is_terminal(), unit="batch"):
-        with torch.random.fork_rng():
+    with torch.random.fork_rng():  # loading a policy draws too: the start of an adapter
+        model = load()
+        eos = end_tokens(model, tokenizer)
+        for place in tqdm(range(done, len(batches)), desc=how.what, disable=not is_terminal(), unit="batch"):
             torch.manual_seed(how.seed_of(place, batches[place]))
             tokens = decode(
                 model,
@@ -57,16 +57,16 @@ def sample_texts(
                 pad=tokenizer.pad_token_id,
                 temperature=how.temperature,
             )
-        texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-        cut = [new[-1] not in eos for new in tokens]
-        rows = [slice(k * how.texts, (k + 1) * how.texts) for k in range(len(batches[place]))]
-        append_jsonl(
-            path,
-            [
-                {"study_id": key, "texts": texts[of], "cut": cut[of]}
-                for key, of in zip(batches[place], rows, strict=True)
-            ],
-        )
+            texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+            cut = [new[-1] not in eos for new in tokens]
+            rows = [slice(k * how.texts, (k + 1) * how.texts) for k in range(len(batches[place]))]
+            append_jsonl(
+                path,
+                [
+                    {"study_id": key, "texts": texts[of], "cut": cut[of]}
+                    for key, of in zip(batches[place], rows, strict=True)
+                ],
+            )
 
 
 def _whole_batches(path: Path, batches: Sequence[Sequence[str]], texts: int) -> int:

@@ -139,7 +139,7 @@ def require_enough(selected: int, config: RunConfig, unscored: Mapping[str, int]
     select = config.select
     key = "threshold" if isinstance(select, HardestConfig) and select.threshold is not None else "share"
     of_rollout, way = ("align.prompts=", ", or lower align.prompts") if config.align.type == "grpo" else ("", "")
-    left_out = f" ({sum(unscored.values())} were not scored; {next(iter(unscored))})" if unscored else ""
+    left_out = f" ({sum(unscored.values())} were left out; {next(iter(unscored))})" if unscored else ""
     raise DataError(
         f"select chose {selected} studies{left_out}, alignment needs {of_rollout}{needed(config)} or more. "
         f"Raise select.{key}={getattr(select, key, None)}{way}"
