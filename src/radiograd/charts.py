@@ -1,8 +1,9 @@
-"""Small SVG charts as text: lines over steps, and intervals side by side. Pure; colours come from the page's CSS.
+"""Small SVG charts as text: lines over steps, intervals and shares by rows. Pure; colours come from the page's CSS.
 
-Classes used: ``chart`` (the root; with ``intervals`` on an interval plot), ``grid``, ``zero``, ``mark``, ``line`` /
-``raw`` / ``dot`` with ``s0``, ``s1``, ... for the series, ``hit`` for the hover targets, ``whisker`` and ``cap``,
-``strong`` / ``plain`` for the rows of an interval plot, ``bar`` with ``s0``, ... for the groups of a histogram.
+Classes used: ``chart`` (the root; with ``intervals`` on an interval plot, ``pairs`` on paired bars), ``grid``,
+``zero``, ``mark``, ``line`` / ``raw`` / ``dot`` with ``s0``, ``s1``, ... for the series, ``hit`` for the hover targets,
+``whisker`` and ``cap``, ``strong`` / ``plain`` for the rows of an interval plot, ``bar`` with ``s0``, ... for the
+groups of a histogram and the two sides of a pair.
 """
 
 from __future__ import annotations
@@ -269,6 +270,49 @@ def interval_plot(rows: Sequence[Interval], title: str, zero: bool = False, labe
         else:
             out.append(f'<rect x="{m - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>')
         out += [_text(width - right + 12, y + 4, row.text, "start"), "</g>"]
+    return "".join([*out, "</svg>"])
+
+
+def paired_bars(
+    rows: Mapping[str, tuple[float, float]], names: tuple[str, str], title: str, label_width: float = 168.0
+) -> str:
+    """An SVG with two bars a row, the first value above the second: shares of 1, drawn and written as percentages.
+
+    ``names``: what the first and the second value are; the second is the one that stands out. ValueError without rows
+    or for a value that is no share.
+    """
+    if not rows:
+        raise ValueError(f"plot {title!r} has no rows")
+    if not all(0 <= value <= 1 for pair in rows.values() for value in pair):
+        raise ValueError(f"plot {title!r} has a value that is no share of 1")
+    pitch, left, right, top, bar = 26.0, label_width, 96.0, 20.0, 8.0
+    width = 344.0 + left
+    bottom = top + pitch * len(rows)
+    _, high = value_range((100 * value for pair in rows.values() for value in pair), zero_based=True)
+    ticks = nice_ticks(0.0, high)
+    said = {name: f"{100 * a:.1f} → {100 * b:.1f} %" for name, (a, b) in rows.items()}
+    spoken = "; ".join(f"{name} {text}" for name, text in said.items())
+    out = [_open(width, bottom + 24, f"{title}, {names[0]} and {names[1]}: {spoken}", "chart pairs")]
+    for tick in ticks:
+        x = scale(tick, 0.0, high, left, width - right)
+        out.append(_line("zero" if tick == 0 else "grid", x, top, x, bottom))
+        out.append(_text(x, bottom + 15, number(tick, ticks[1] - ticks[0]), "middle"))
+    x = left
+    for css, name in zip(("s1", "s0"), names, strict=True):
+        out.append(f'<rect class="bar {css}" x="{x:.1f}" y="4" width="12" height="8"/>')
+        out.append(_text(x + 16, 11.5, name, "start"))
+        x += 30 + 6 * len(name)
+    for index, (name, pair) in enumerate(rows.items()):
+        y = top + pitch * index + (pitch - 2 * bar) / 2
+        out.append(f"<g><title>{escape(f'{name} {said[name]}')}</title>")
+        out.append(_text(left - 10, y + bar + 4, name, "end"))
+        for place, (css, value) in enumerate(zip(("s1", "s0"), pair, strict=True)):
+            long = scale(100 * value, 0.0, high, 0.0, width - right - left)
+            out.append(
+                f'<rect class="bar {css}" x="{left:.1f}" y="{y + place * bar:.1f}" width="{long:.1f}" '
+                f'height="{bar:.1f}"/>'
+            )
+        out += [_text(width - right + 10, y + bar + 4, said[name], "start"), "</g>"]
     return "".join([*out, "</svg>"])
 
 

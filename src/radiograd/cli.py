@@ -168,7 +168,7 @@ MARKDOWN = click.option("--markdown", "as_markdown", is_flag=True, help="Print e
 
 _stage_command("sft", "Fine-tune on what a task shows and asks for (prepares the data first when needed).")
 _stage_command("annotate", "Which reference reports are critical (criticality.source), and how far its sources agree.")
-_stage_command("select", "Which studies to align on: the hardest for the fine-tuned model, or a draw (select.by).")
+_stage_command("select", "Which studies to align on (select.by): hardest, diverse, reward_std, or a draw.")
 _stage_command("classifier", "Train the labeler whose gradient weighs tokens (align.token_weight).")
 _stage_command("pairs", "Pairs of texts, the better one first, for preference optimisation (align.type=dpo).")
 _stage_command("align", "Policy optimisation from the fine-tuned model.")

@@ -1,11 +1,12 @@
-"""Target exploration around its program: models of a cross-fitting, and what choosing will take."""
+"""The choice of studies around its program: models of a cross-fitting, and what choosing will take."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 
-from radiograd.config import HardestConfig, NoAlignConfig, RandomConfig, RunConfig
+from radiograd.config import HardestConfig, NoAlignConfig, RunConfig
+from radiograd.config.selection import SampledConfig, SelectConfig
 from radiograd.data.splits import study_groups
 from radiograd.errors import DataError
 from radiograd.runs import Run, stages_of
@@ -66,32 +67,46 @@ def folds_of(config: RunConfig) -> int:
     return config.select.folds
 
 
+def asks_policy(select: SelectConfig) -> bool:
+    """Whether a selection looks at what the fine-tuned model writes."""
+    return isinstance(select, HardestConfig) or (isinstance(select, SampledConfig) and select.samples)
+
+
 def chosen_at_most(config: RunConfig, left: Sequence[Study]) -> list[Study]:
-    """As many of ``left`` as a selection takes, for counts: which ones is known after the predictions only.
+    """As many of ``left`` as a selection takes, for counts: which ones is known after the predictions only, and a
+    diverse choice takes fewer where fewer pass its gates.
 
     DataError when they are fewer than alignment needs.
     """
     if isinstance(config.align, NoAlignConfig) or config.select.by == "all":
         return list(left)
     studies = open_to_choice(config, left)
-    if isinstance(config.select, RandomConfig) or (
-        isinstance(config.select, HardestConfig) and config.select.threshold is None
-    ):
+    if not isinstance(config.select, HardestConfig) or config.select.threshold is None:
         studies = studies[: bottom_count(config.select.share, len(studies))]
         require_enough(len(studies), config)
     return studies
 
 
 def plan_exploration(config: RunConfig, left: Sequence[Study], mean_prompt: float, tokens: int) -> dict[str, int]:
-    """What annotating and choosing take: studies, and for the hardest what is fine-tuned and predicted.
+    """What annotating and choosing take: studies, what is fine-tuned and predicted for the hardest, and what is sampled
+    for a choice by completions.
 
     ``tokens``: one pass over what is fine-tuned on; each of k folds sees (k - 1) / k of it.
     """
     done = stages_of(config)
     found = {"annotated": len(left)} if "annotate" in done else {}
-    if "select" not in done or not isinstance(config.select, HardestConfig):
+    if "select" not in done or not asks_policy(config.select):
         return found
-    studies, folds = len(open_to_choice(config, left)), folds_of(config)
+    studies = len(open_to_choice(config, left))
+    if isinstance(config.select, SampledConfig):
+        rollouts = studies * config.select.rollouts
+        return {
+            **found,
+            "selection_rollouts": rollouts,
+            "selection_prompt_tokens": round(studies * mean_prompt),
+            "selection_new_tokens_at_most": rollouts * config.generate.max_new_tokens,
+        }
+    folds = folds_of(config)
     return {
         **found,
         "predicted": studies,

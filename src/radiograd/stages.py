@@ -65,12 +65,12 @@ def annotate(run: Run) -> Mapping[str, Any]:
 
 def select(run: Run) -> Mapping[str, Any]:
     """sft/adapter (and criticality.jsonl) -> selection.jsonl: which of those studies alignment uses."""
-    from radiograd.exploration import train_folds
-    from radiograd.selecting import select_run
+    from radiograd.exploration import asks_policy, train_folds
+    from radiograd.selecting import NOTHING_TO_CHOOSE, select_run
 
     if run.config.select.by == "all":
-        raise ConfigError("select.by is all: there is nothing to choose; set select=hardest or select=random")
-    run.facts("sft" if run.config.select.by == "hardest" else "data")
+        raise ConfigError(NOTHING_TO_CHOOSE)
+    run.facts("sft" if asks_policy(run.config.select) else "data")
     return select_run(run, train_folds(run))
 
 

@@ -90,9 +90,61 @@ def agreement_grid(summary: Summary) -> Grid:
 def selection_text(summary: Summary) -> str:
     """selection_summary.json for a terminal."""
     title = f"{summary['selected']} of {summary['studies']} studies chosen ({summary['by']})"
-    cut = "" if summary["cut"] is None else f", S up to {summary['cut']:.3f}"
     unscored = f"; {summary['unscored']} unscored" if summary["unscored"] else ""
-    return f"{title}{cut}{unscored}, % of the chosen and of the others\n{text(chosen_grid(summary))}"
+    found = f"{title}{cut_text(summary)}{unscored}, % of the chosen and of the others\n{text(chosen_grid(summary))}"
+    if "prevalence" not in summary:
+        return found
+    lines = [f"{count} {reason}" for reason, count in summary["gates"].items()]
+    lines += [said for said in (normal_text(summary), reached_text(summary)) if said]
+    listed = "".join(f"- {line}\n" for line in lines)
+    return f"{found}\nPrevalence of labels before and after, %\n{text(prevalence_grid(summary))}\n{listed}"
+
+
+def cut_text(summary: Summary) -> str:
+    """``, S up to 0.412``: where the cut of a choice by a score lies; nothing where there is none."""
+    if summary["cut"] is None:
+        return ""
+    if summary["by"] == "reward_std":
+        return f", standard deviation of the diagnostic F1 from {summary['cut']:.3f}"
+    return f", S up to {summary['cut']:.3f}"
+
+
+def prevalence_grid(summary: Summary) -> Grid:
+    """Each label that some study has: its share among all that could be chosen, among the chosen, and their ratio."""
+    grid = [["label", "natural", "chosen", "times", "n"]]
+    for label, found in summary["prevalence"].items():
+        natural, chosen = found["natural"], found["chosen"]
+        if natural["studies"]:
+            times = UNKNOWN if found["times"] is None else f"{found['times']:.1f}"
+            counts = f"{chosen['studies']} of {natural['studies']}"
+            grid.append([label, hundredfold(natural["share"]), hundredfold(chosen["share"]), times, counts])
+    return grid
+
+
+def normal_text(summary: Summary) -> str:
+    """How many of the chosen are normal, and whether the quota could be kept."""
+    found = summary["normal"]
+    shares = (
+        f"normal studies: {hundredfold(found['natural']['share'])} % before, {hundredfold(found['chosen']['share'])} %"
+    )
+    if found["quota"] is None:
+        return f"{shares} after"
+    low, high = (f"{100 * share:g}" for share in found["quota"])
+    kept = f"{shares} after, quota {low} to {high} %"
+    if found["filled_with"] is None:
+        return kept
+    few = "normal studies" if found["filled_with"] == "others" else "others"
+    return f"{kept}, which could not be kept: too few {few} pass the gates, {found['filled_with']} took their places"
+
+
+def reached_text(summary: Summary) -> str:
+    """How many labels and signatures the chosen hold, beside a draw of as many."""
+    labels, signatures = summary["reached"]["labels"], summary["reached"]["signatures"]
+    missed = f"; missed: {', '.join(labels['missed'])}" if labels["missed"] else ""
+    said = (
+        f"{labels['chosen']} of {labels['natural']} labels and {signatures['chosen']} of {signatures['natural']} sets"
+    )
+    return f"reached: {said} of labels (a draw of as many: {labels['random']} and {signatures['random']}){missed}"
 
 
 def chosen_grid(summary: Summary) -> Grid:

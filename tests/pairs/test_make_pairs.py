@@ -15,8 +15,9 @@ from tests.pairs.judge_fake import Shorter
 
 from radiograd import models
 from radiograd.config import RunConfig
+from radiograd.decoding import decode
 from radiograd.errors import JudgeError
-from radiograd.pairs import make_pairs, sampling
+from radiograd.pairs import make_pairs
 from radiograd.pairs.judging import judge_candidates
 from radiograd.pairs.pairing import contestants
 from radiograd.pairs.sampling import Candidates, draw_studies, sample_candidates
@@ -131,7 +132,7 @@ def test_candidates_follow_the_policys_distribution(tiny_model: Path, tmp_path: 
     prompter = Prompter(tokenizer, run.config.model, "findings_to_impression")
     for study in TRAIN[:2]:
         ids = prompter.ids(prompter.prompt(study).content)
-        (greedy,) = sampling.decode(model, [ids], max_new_tokens=8, eos=[tokenizer.eos_token_id], pad=0)
+        (greedy,) = decode(model, [ids], max_new_tokens=8, eos=[tokenizer.eos_token_id], pad=0)
         text = tokenizer.decode(greedy, skip_special_tokens=True).strip()
         assert found[study.study_id].texts == (text,) * 3
         assert found[study.study_id].cut == (greedy[-1] != tokenizer.eos_token_id,) * 3

@@ -134,7 +134,7 @@ def test_fewer_than_one_rollout_needs_is_an_error(select: dict[str, Any], said: 
 
 def test_what_could_not_be_scored_is_told_with_it() -> None:
     config = RunConfig.model_validate({"select": "hardest", "align": {"type": "dpo"}})
-    said = r"0 studies \(3 were not scored; unscored: x: why\), alignment needs 1 or more\. Raise select\.share=0\.1$"
+    said = r"0 studies \(3 were left out; unscored: x: why\), alignment needs 1 or more\. Raise select\.share=0\.1$"
     with pytest.raises(DataError, match=said):
         require_enough(0, config, {"unscored: x: why": 2, "unscored: y: why": 1})
 

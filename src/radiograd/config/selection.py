@@ -61,6 +61,11 @@ class SampledConfig(Section):
     temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature of those completions."""
 
+    @property
+    def samples(self) -> bool:
+        """Whether completions are sampled at all."""
+        return True
+
 
 class DiverseConfig(SampledConfig):
     """Align on studies that the fine-tuned model is unsure of and that together hold many findings: our reading of
@@ -70,9 +75,10 @@ class DiverseConfig(SampledConfig):
     mode: Literal["both", "reference_labels", "rollout_labels"] = "both"
     """What counts: the labels of the references (coverage), those of the completions (uncertainty), or both.
     reference_labels samples nothing."""
-    coverage: float = Field(default=1.0, ge=0.0)
-    """Weight of the coverage of labels and their combinations against the uncertainty (lambda). 0 = none."""
-    signatures: float = Field(default=0.5, ge=0.0)
+    coverage: float = Field(default=0.1, ge=0.0)
+    """Weight of the coverage of labels and their combinations against the uncertainty (lambda), in mode both. 0 = none;
+    from about 1 on the uncertainty hardly counts."""
+    signatures: float = Field(default=0.1, ge=0.0)
     """Within coverage, weight of distinct combinations of labels against single labels (eta)."""
     min_std: float = Field(default=0.02, ge=0.0)
     """Least standard deviation of the diagnostic F1 over the completions of a study: below it a group teaches
@@ -81,6 +87,11 @@ class DiverseConfig(SampledConfig):
     """Fewest and most words of the findings."""
     normal: tuple[float, float] = (0.1, 0.5)
     """Least and largest share of studies without any finding among the chosen, where there are enough of them."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether completions are sampled at all."""
+        return self.mode != "reference_labels"
 
     @model_validator(mode="after")
     def _in_order(self) -> DiverseConfig:

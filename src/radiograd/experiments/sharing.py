@@ -1,8 +1,8 @@
 """Work that another run of the experiment has finished already is copied, never done again.
 
 Runs whose data, model, fine-tuning and seed are equal have equal ``data`` and ``sft`` stages; when what they generate
-with is equal too, so are the impressions of their SFT policies, and what target exploration predicts with them. Which
-studies it then chooses is each run's own. A copy is whole or not there: folders are copied beside their place and
+with is equal too, so are the impressions of their SFT policies, and what a selection predicts or samples with them.
+Which studies it then chooses is each run's own. A copy is whole or not there: folders are copied beside their place and
 renamed, and the stage's mark is written last.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from radiograd.config import HardestConfig, RunConfig, digest
+from radiograd.config.selection import SampledConfig
 from radiograd.errors import RadiogradError
 from radiograd.experiments.plan import Planned
 from radiograd.runs import Run, append_jsonl, find_run, read_json, read_jsonl, stages_of, write_jsonl
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 SHARED = "shared"
 """Mark under which a run records what it took over."""
 PREDICTIONS = "predictions of target exploration"
+ROLLOUTS = "rollouts of the selection"
 ANSWERS = "answers on criticality"
 CLASSIFIER = "classifier of token weights"
 
@@ -80,7 +82,7 @@ def take_over(run: Run, source: Run) -> None:
 
 
 def take_over_choice(run: Run, planned: Planned, others: Iterable[Planned], root: Path) -> None:
-    """Copy into ``run`` what another one predicted to choose its studies, what its judge said of reports, and the
+    """Copy into ``run`` what another one predicted or sampled to choose studies, what its judge said of reports, and the
     classifier that it trained.
 
     Taken from runs with equal data and fine-tuning that finished the stage and made the files themselves.
@@ -99,7 +101,7 @@ def take_over_choice(run: Run, planned: Planned, others: Iterable[Planned], root
         if _copy_answers(run, source):
             taken[ANSWERS] = where
         if _copy_predictions(run, source, where):
-            taken[PREDICTIONS] = where
+            taken[made_for(run.config)] = where
         if _copy_classifier(run, source, where):
             taken[CLASSIFIER] = where
     if taken != before:
@@ -123,13 +125,13 @@ def _copy_predictions(run: Run, source: Run, where: dict[str, str]) -> bool:
     wanted = _predicts(run.config)
     if wanted is None or (run.path / "select").exists() or wanted != _predicts(source.config):
         return False
-    if not source.done("select") or PREDICTIONS in taken_over(source.path):
+    if not source.done("select") or made_for(source.config) in taken_over(source.path):
         return False
     _copy_folder(source.path / "select", run.path / "select")
     for mark in sorted((source.path / "done").glob("select_fold_*.json")):
         append_jsonl(run.path / "metrics.jsonl", source.metrics(mark.stem))
         _mark_copied(run, source, mark.stem, where)
-    log.info("predictions of target exploration: copied from %s", source.path)
+    log.info("%s: copied from %s", made_for(run.config), source.path)
     return True
 
 
@@ -147,11 +149,22 @@ def _copy_classifier(run: Run, source: Run, where: dict[str, str]) -> bool:
     return True
 
 
+def made_for(config: RunConfig) -> str:
+    """What the selection of ``config`` has its model write."""
+    return ROLLOUTS if isinstance(config.select, SampledConfig) else PREDICTIONS
+
+
 def _predicts(config: RunConfig) -> str | None:
-    """What predictions for target exploration rest on beside data and fine-tuning; None for a run that makes none."""
-    if not isinstance(config.select, HardestConfig):
-        return None
-    return json.dumps([config.section, config.select.folds, _generation(config)])
+    """What a selection's predictions or rollouts rest on beside data and fine-tuning; None for a run that makes none.
+
+    Rollouts are of every study that could be chosen, so they are the same for every kind of choice that looks at them.
+    """
+    select = config.select
+    if isinstance(select, HardestConfig):
+        return json.dumps([config.section, PREDICTIONS, select.folds, _generation(config)])
+    if isinstance(select, SampledConfig) and select.samples:
+        return json.dumps([config.section, ROLLOUTS, select.rollouts, select.temperature, _generation(config)])
+    return None
 
 
 def _mark_copied(run: Run, source: Run, stage: str, where: dict[str, str]) -> None:

@@ -21,7 +21,7 @@ from radiograd.experiments.paper import beside
 from radiograd.experiments.plan import JudgeConfig, Plan, Planned, column
 from radiograd.experiments.preferring import Side, answers, file_of, made_the_pairs, read_sides, sides
 from radiograd.experiments.running import Status, status
-from radiograd.experiments.sharing import ANSWERS, PREDICTIONS, taken_over
+from radiograd.experiments.sharing import ANSWERS, made_for, taken_over
 from radiograd.metrics import load_metric
 from radiograd.runs import Run, find_run
 from radiograd.stats import Combine, holm
@@ -226,7 +226,7 @@ def _cost(row: _Row, root: Path) -> dict[str, Any] | None:
 def _as_if_done_here(run: Run, stage: str, root: Path) -> dict[str, Any]:
     """What ``stage`` recorded; its seconds with those of the run that made the predictions or answers it rests on."""
     facts = run.facts(stage)
-    what = {"select": PREDICTIONS, "annotate": ANSWERS}.get(stage)
+    what = {"select": made_for(run.config), "annotate": ANSWERS}.get(stage)
     source = taken_over(run.path).get(what) if what else None
     if source is not None:
         facts["seconds"] = max(facts["seconds"], find_run(root / source["run"]).facts(stage)["seconds"])

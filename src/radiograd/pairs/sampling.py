@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from radiograd import models
 from radiograd.config import RunConfig
-from radiograd.decoding import decode, end_tokens, plan_batches
+from radiograd.decoding import plan_batches
 from radiograd.prompts import Prompter, imitable
-from radiograd.runs import Run, append_jsonl, is_terminal, read_jsonl, write_jsonl
+from radiograd.runs import Run, read_jsonl
+from radiograd.sampled import Sampling, sample_texts
 from radiograd.types import Study
 
 
@@ -57,10 +58,25 @@ def sample_candidates(run: Run, studies: Sequence[Study], number: int, path: Pat
     prompts = {study.study_id: prompter.prompt(study) for study in studies}
     ids = {key: prompter.ids(prompt.content) for key, prompt in prompts.items()}
     size = max(1, config.generate.batch_size // dpo.candidates)
-    batches = plan_batches({key: len(value) for key, value in ids.items()}, size)
-    done = _whole_batches(path, batches, dpo.candidates)
-    if done < len(batches):
-        _sample(run, number, path, batches, done, ids, tokenizer)
+    sample_texts(
+        path,
+        plan_batches({key: len(value) for key, value in ids.items()}, size),
+        ids,
+        partial(
+            models.load_policy,
+            config.model,
+            merged=[run.path / "sft" / "adapter"],
+            adapter=run.round_folder(number - 1) / "adapter" if number else None,
+        ),
+        tokenizer,
+        Sampling(
+            dpo.candidates,
+            dpo.max_new_tokens,
+            dpo.temperature,
+            lambda place, _: _seed(config.seed, number, place),
+            "candidates",
+        ),
+    )
     rows = {row["study_id"]: row for row in (read_jsonl(path) if path.exists() else ())}
     return {
         study.study_id: Candidates(
@@ -68,59 +84,6 @@ def sample_candidates(run: Run, studies: Sequence[Study], number: int, path: Pat
         )
         for study in studies
     }
-
-
-def _sample(
-    run: Run, number: int, path: Path, batches: Sequence[Sequence[str]], done: int, ids: dict[str, Any], tokenizer: Any
-) -> None:
-    import torch
-    from tqdm import tqdm
-
-    dpo = run.config.dpo
-    model = models.load_policy(
-        run.config.model,
-        merged=[run.path / "sft" / "adapter"],
-        adapter=run.round_folder(number - 1) / "adapter" if number else None,
-    )
-    eos = end_tokens(model, tokenizer)
-    places = tqdm(range(done, len(batches)), desc="candidates", disable=not is_terminal(), unit="batch")
-    for place in places:
-        with torch.random.fork_rng():
-            torch.manual_seed(_seed(run.config.seed, number, place))
-            tokens = decode(
-                model,
-                [ids[key] for key in batches[place]],
-                repeats=dpo.candidates,
-                max_new_tokens=dpo.max_new_tokens,
-                eos=eos,
-                pad=tokenizer.pad_token_id,
-                temperature=dpo.temperature,
-            )
-        texts = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-        cut = [new[-1] not in eos for new in tokens]
-        rows = [slice(k * dpo.candidates, (k + 1) * dpo.candidates) for k in range(len(batches[place]))]
-        append_jsonl(
-            path,
-            [
-                {"study_id": key, "texts": texts[of], "cut": cut[of]}
-                for key, of in zip(batches[place], rows, strict=True)
-            ],
-        )
-
-
-def _whole_batches(path: Path, batches: Sequence[Sequence[str]], candidates: int) -> int:
-    """How many leading batches stand in ``path`` whole; what follows them is dropped from the file."""
-    if not path.exists():
-        return 0
-    rows = list(read_jsonl(path))
-    whole = kept = 0
-    for batch in batches:
-        part = rows[kept : kept + len(batch)]
-        if [(row["study_id"], len(row["texts"])) for row in part] != [(key, candidates) for key in batch]:
-            break
-        whole, kept = whole + 1, kept + len(batch)
-    write_jsonl(path, rows[:kept])
-    return whole
 
 
 def _seed(seed: int, number: int, place: int) -> int:

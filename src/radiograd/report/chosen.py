@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from radiograd.charts import histogram
+from radiograd.charts import Series, histogram, line_chart, paired_bars
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, hundredths, interval
-from radiograd.tables import CRITICALITY_SOURCES
+from radiograd.tables import CRITICALITY_SOURCES, cut_text, normal_text, reached_text
 
 NEARLY_ALL = 0.9
 """Share of critical studies above which a clip range by case is hardly one."""
-WAYS = {"hardest": "the hardest for the fine-tuned model", "random": "drawn by lot"}
+WAYS = {
+    "hardest": "the hardest for the fine-tuned model",
+    "random": "drawn by lot",
+    "diverse": "those that together hold most",
+    "reward_std": "those whose completions by the fine-tuned model differ most in diagnostic F1",
+}
+MODES = {
+    "both": "uncertainty of the fine-tuned model and coverage of labels",
+    "reference_labels": "coverage of labels (nothing was sampled)",
+    "rollout_labels": "uncertainty of the fine-tuned model",
+}
 
 
 def chosen_panel(inputs: Inputs) -> dict[str, Any] | None:
@@ -23,7 +33,9 @@ def chosen_panel(inputs: Inputs) -> dict[str, Any] | None:
     return {
         "lead": None if selection is None else _lead(selection),
         "warnings": _warnings(inputs),
-        "plot": _plot(inputs.choices, selection),
+        "docs": "docs/deer.md" if selection is not None and "prevalence" in selection else "docs/radflow.md",
+        "figures": _figures(inputs.choices, selection),
+        "said": [] if selection is None or "prevalence" not in selection else _said(selection),
         "table": None if selection is None else _table(selection),
         "correlation": [] if selection is None else _correlation(selection),
         "sources": [] if criticality is None else _sources(criticality),
@@ -48,8 +60,13 @@ def critical_share(inputs: Inputs) -> float | None:
 def _lead(selection: Mapping[str, Any]) -> str:
     said: str = f"{selection['selected']:,} of {selection['studies']:,} studies that alignment may use, "
     said += WAYS.get(selection["by"], selection["by"])
-    if selection["cut"] is not None:
-        said += f", up to S = {selection['cut']:.3f}"
+    if "mode" in selection:
+        said += f" {MODES[selection['mode']]}"
+    said += cut_text(selection)
+    if selection.get("rollouts"):
+        said += (
+            f"; {selection['rollouts']:,} completions were sampled, {selection['distinct_texts']:,} of them distinct"
+        )
     if selection["unscored"]:
         said += f"; {selection['unscored']:,} could not be scored and were not chosen"
     if selection.get("folds"):
@@ -68,14 +85,48 @@ def _warnings(inputs: Inputs) -> list[str]:
     ]
 
 
-def _plot(choices: Sequence[Mapping[str, Any]], selection: Mapping[str, Any] | None) -> str | None:
+def _figures(choices: Sequence[Mapping[str, Any]], selection: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """The plots of a choice: {"title", "note", "svg"}."""
+    if selection is None:
+        return []
+    if "prevalence" in selection:
+        return _before_and_after(selection)
     groups = {
         name: [row["score"] for row in choices if row["score"] is not None and row["selected"] is side]
         for name, side in (("chosen", True), ("not chosen", False))
     }
-    if selection is None or not any(groups.values()):
-        return None
-    return histogram(groups, "Combined score S", "S", selection["cut"])
+    if not any(groups.values()):
+        return []
+    svg = histogram(groups, "Combined score S", "S", selection["cut"])
+    return [{"title": "Combined score S", "note": "studies; dashed: the cut", "svg": svg}]
+
+
+def _before_and_after(selection: Mapping[str, Any]) -> list[dict[str, str]]:
+    pairs = {
+        name: (of["natural"]["share"], of["chosen"]["share"] or 0.0)
+        for name, of in selection["prevalence"].items()
+        if of["natural"]["studies"]
+    }
+    found = []
+    if pairs:
+        title = "Prevalence of labels before and after"
+        svg = paired_bars(pairs, ("natural", "chosen"), title)
+        found.append({"title": title, "note": "% of studies", "svg": svg})
+    if selection["coverage"]:
+        title = "Coverage of labels and signatures"
+        curves = [
+            Series(name, [(row["studies"], row[name]) for row in selection["coverage"]])
+            for name in ("chosen", "random")
+        ]
+        svg = line_chart(curves, title, "F", "studies", zero_based=True)
+        found.append({"title": title, "note": "F of the first k chosen, and of a draw", "svg": svg})
+    return found
+
+
+def _said(selection: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a choice by completions: who was refused, the quota, what was reached."""
+    gates = [f"{count:,} {reason}" for reason, count in selection["gates"].items()]
+    return [f"{said[0].upper()}{said[1:]}." for said in (*gates, normal_text(selection), reached_text(selection))]
 
 
 def _table(selection: Mapping[str, Any]) -> list[tuple[str, list[str]]]:

@@ -69,6 +69,9 @@ _LABELS = {
     },
 }
 _TERM_LABELS = {
+    "uncertainty": "Uncertainty of the completions",
+    "f1_mean": "Diagnostic F1 of the completions",
+    "f1_std": "Standard deviation of that F1",
     "syntax": "Syntax",
     "domain": "Domain facts",
     "consistent": "Consistency",

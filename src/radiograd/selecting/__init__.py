@@ -1,44 +1,44 @@
-"""Target exploration: which of the studies that alignment may use it is to use (RadFlow, section 4.1).
+"""Which of the studies that alignment may use it is to use.
 
-``hardest`` predicts each with the fine-tuned model, scores what it wrote and takes the worst; ``random`` draws as many.
-Writes ``selection.jsonl``, one line for every study that could be chosen, ``selection_summary.json`` and, where there
-is a score, ``selection.svg``; the predictions stand in ``select/predictions.jsonl`` and are made once.
+``hardest`` (RadFlow's target exploration, section 4.1) predicts each with the fine-tuned model, scores what it wrote
+and takes the worst; ``diverse`` (DEER's DDSampling, our reading) and ``reward_std`` look at several completions of
+each; ``random`` draws as many. Writes ``selection.jsonl``, one line for every study that could be chosen,
+``selection_summary.json`` and plots; what the model wrote stands in ``select/`` and is made once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from radiograd.config import DPOConfig, GRPOConfig, HardestConfig, RandomConfig, RunConfig
+from radiograd.config import (
+    DiverseConfig,
+    DPOConfig,
+    GRPOConfig,
+    HardestConfig,
+    RandomConfig,
+    RewardStdConfig,
+    RunConfig,
+)
 from radiograd.errors import ConfigError, DataError
 from radiograd.prompts import alignable, imitable
-from radiograd.runs import Run, write_json, write_jsonl, write_text
-from radiograd.selecting.describing import distribution, summarise
+from radiograd.runs import Run, read_jsonl, write_json, write_jsonl, write_text
+from radiograd.selecting.choice import Choice
+from radiograd.selecting.describing import plots, summarise
+from radiograd.selecting.diverse import Pool, choose_diverse, choose_reward_std, counted_labels
 from radiograd.selecting.predicting import Fold, predict
+from radiograd.selecting.rollouts import LABELS, Diagnosed, diagnose, sample_rollouts
 from radiograd.selecting.scoring import Scored, score_predictions
 from radiograd.selection import Array, bottom_count, by_lot, combined, from_worst, normalise
 from radiograd.studies import SELECTION, candidates
 from radiograd.text.labels import RuleLabeler
-from radiograd.types import Status, Study
+from radiograd.types import Labels, Status, Study
 
-LABELS = "chexpert14"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What became of one study. ``rank``: 1 = the worst, or the first drawn; None = it was not ranked."""
-
-    study_id: str
-    selected: bool
-    rank: int | None
-    reason: str
-    score: float | None = None
-    scores: Mapping[str, float | None] | None = None
-    normalised: Mapping[str, float | None] | None = None
+NOTHING_TO_CHOOSE = "select.by is all: there is nothing to choose; set select=hardest, diverse, reward_std or random"
+TOLD = ("folds", "prompts_cut", "truncated", "rollouts", "distinct_texts", "mode", "asked", "gates")
+"""What the stage records of a kind of choice; the rest stands in the summary alone."""
 
 
 def select_run(run: Run, folds: Sequence[Fold] = ()) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def select_run(run: Run, folds: Sequence[Fold] = ()) -> dict[str, Any]:
     """
     config = run.config.select
     studies = open_to_choice(run.config, candidates(run))
+    said = RuleLabeler(LABELS)([study.sections.text(run.config.section) or "" for study in studies])
     if isinstance(config, RandomConfig):
         choices, told = choose_random(studies, config, run.config.seed), {}
     elif isinstance(config, HardestConfig):
@@ -57,9 +58,10 @@ def select_run(run: Run, folds: Sequence[Fold] = ()) -> dict[str, Any]:
         scored = score_predictions(studies, predicted.texts, config.metrics, run.config.section)
         choices = choose_hardest([study.study_id for study in studies], scored, config, run.config.seed)
         told = {"folds": len(folds), **predicted.facts, "signatures": dict(scored.signatures)}
+    elif isinstance(config, DiverseConfig | RewardStdConfig):
+        choices, told = _choose_by_rollouts(run, studies, said, config)
     else:
-        raise ConfigError("select.by is all: there is nothing to choose; set select=hardest or select=random")
-    labels = _labels(studies, run.config)
+        raise ConfigError(NOTHING_TO_CHOOSE)
     rows = [
         {
             "study_id": choice.study_id,
@@ -70,17 +72,16 @@ def select_run(run: Run, folds: Sequence[Fold] = ()) -> dict[str, Any]:
             "normalised": None if choice.normalised is None else dict(choice.normalised),
             "reason": choice.reason,
             "critical": study.critical,
-            "labels": found,
+            "labels": [name for name, status in found.items() if status is Status.PRESENT],
         }
-        for choice, study, found in zip(choices, studies, labels, strict=True)
+        for choice, study, found in zip(choices, studies, said, strict=True)
     ]
     write_jsonl(run.path / SELECTION, rows)
     summary = {"by": config.by, "section": run.config.section, **summarise(rows), **told}
     write_json(run.path / "selection_summary.json", summary)
-    svg = distribution(rows, summary["cut"])
-    if svg is not None:
-        write_text(run.path / "selection.svg", svg)
-    require_enough(summary["selected"], run.config, summary["unscored_why"])
+    for name, svg in plots(rows, summary).items():
+        write_text(run.path / name, svg)
+    require_enough(summary["selected"], run.config, {**summary["unscored_why"], **summary.get("gates", {})})
     return {
         "by": config.by,
         "studies": len(rows),
@@ -89,8 +90,31 @@ def select_run(run: Run, folds: Sequence[Fold] = ()) -> dict[str, Any]:
         "cut": summary["cut"],
         "critical_share_inside": summary["critical"]["inside"]["share"],
         "critical_share_outside": summary["critical"]["outside"]["share"],
-        **{key: value for key, value in told.items() if key != "signatures"},
+        **{key: value for key, value in told.items() if key in TOLD},
     }
+
+
+def _choose_by_rollouts(
+    run: Run, studies: Sequence[Study], said: Sequence[Labels], config: DiverseConfig | RewardStdConfig
+) -> tuple[list[Choice], dict[str, Any]]:
+    """The choice, by completions of the run's own fine-tuned model where the kind looks at them."""
+    asked = run.config
+    pool = Pool.of(studies, said, asked.seed)
+    diagnosed, facts = _diagnosed(run, studies, config) if config.samples else (None, {})
+    if isinstance(config, DiverseConfig):
+        near = asked.data.split.near_duplicate
+        choices, told = choose_diverse(pool, diagnosed, config, asked.section, near, asked.split_seed)
+    else:
+        choices, told = choose_reward_std(pool, diagnosed, config)
+    return choices, {**told, **facts}
+
+
+def _diagnosed(
+    run: Run, studies: Sequence[Study], config: DiverseConfig | RewardStdConfig
+) -> tuple[Diagnosed, dict[str, Any]]:
+    path, facts = sample_rollouts(run, studies, config)
+    found = diagnose(studies, read_jsonl(path), config.rollouts, counted_labels(), run.config.section)
+    return found, {**facts, **found.facts, "signatures": {"diagnostic_f1": found.signature}}
 
 
 def open_to_choice(config: RunConfig, studies: Sequence[Study]) -> list[Study]:
@@ -115,7 +139,7 @@ def require_enough(selected: int, config: RunConfig, unscored: Mapping[str, int]
     select = config.select
     key = "threshold" if isinstance(select, HardestConfig) and select.threshold is not None else "share"
     of_rollout, way = ("align.prompts=", ", or lower align.prompts") if config.align.type == "grpo" else ("", "")
-    left_out = f" ({sum(unscored.values())} were not scored; {next(iter(unscored))})" if unscored else ""
+    left_out = f" ({sum(unscored.values())} were left out; {next(iter(unscored))})" if unscored else ""
     raise DataError(
         f"select chose {selected} studies{left_out}, alignment needs {of_rollout}{needed(config)} or more. "
         f"Raise select.{key}={getattr(select, key, None)}{way}"
@@ -168,9 +192,3 @@ def _normalised(scored: Scored, name: str, places: Sequence[int], config: Hardes
     known = ~np.isnan(values)
     values[known] = normalise(values[known], config.normalise)
     return values
-
-
-def _labels(studies: Sequence[Study], config: RunConfig) -> list[list[str]]:
-    """The labels that our rules read as present in each reference."""
-    found = RuleLabeler(LABELS)([study.sections.text(config.section) or "" for study in studies])
-    return [[name for name, status in labels.items() if status is Status.PRESENT] for labels in found]

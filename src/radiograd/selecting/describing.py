@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from radiograd.charts import histogram, standalone
+from radiograd.charts import Series, histogram, line_chart, paired_bars, standalone
 from radiograd.selection import rank_correlation
 from radiograd.text.labels import label_set
 
@@ -21,13 +21,15 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """selection_summary.json from the lines of selection.jsonl. No NaN in it: what is unknown is None.
 
     ``cut``: the largest S that was chosen. Shares of the critical are of the studies that were annotated; shares of a
-    label of all, by what our rules read as present in the reference. Correlations are Spearman's, over scored studies.
+    label of all, by what our rules read as present in the reference. Correlations are Spearman's, over the studies that
+    have both; of the hardest over scored studies.
     """
     inside, outside = [r for r in rows if r["selected"]], [r for r in rows if not r["selected"]]
-    ranked = [row for row in rows if row["score"] is not None]
-    names = list(ranked[0]["normalised"]) if ranked else []
-    columns = {name: _column(ranked, name) for name in names}
-    unscored = [row["reason"] for row in rows if row["rank"] is None]
+    ranked = [row["normalised"] for row in rows if row["normalised"] is not None]
+    measured = ranked or [row["scores"] for row in rows if row["scores"] is not None]
+    names = [name for name in (measured[0] if measured else ()) if any(row[name] is not None for row in measured)]
+    columns = {name: _column(measured, name) for name in names}
+    unscored = [row["reason"] for row in rows if row["reason"].startswith("unscored")]
     return {
         "studies": len(rows),
         "selected": len(inside),
@@ -44,6 +46,30 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
             {"a": a, "b": b, "rho": rank_correlation(*_both(columns[a], columns[b]))} for a, b in combinations(names, 2)
         ],
     }
+
+
+def plots(rows: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, str]:
+    """File name -> SVG: prevalence and coverage of a choice by completions, else the distribution of S where there is
+    one."""
+    if "prevalence" not in summary:
+        svg = distribution(rows, summary["cut"])
+        return {} if svg is None else {"selection.svg": svg}
+    pairs = {
+        name: (of["natural"]["share"], of["chosen"]["share"] or 0.0)
+        for name, of in summary["prevalence"].items()
+        if of["natural"]["studies"]
+    }
+    found = {}
+    if pairs:
+        title = "Prevalence of labels before and after"
+        found["selection.svg"] = paired_bars(pairs, ("natural", "chosen"), title)
+    if summary["coverage"]:
+        curves = [
+            Series(name, [(row["studies"], row[name]) for row in summary["coverage"]]) for name in ("chosen", "random")
+        ]
+        title, x_label = "Coverage of labels and signatures", "studies"
+        found["selection_coverage.svg"] = line_chart(curves, title, "F", x_label, zero_based=True)
+    return {name: standalone(svg) for name, svg in found.items()}
 
 
 def distribution(rows: Sequence[Row], cut: float | None) -> str | None:
@@ -71,12 +97,12 @@ def _with_label(rows: Sequence[Row], label: str) -> dict[str, Any]:
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:
-    values = [row["scores"][name] for row in rows if row["scores"][name] is not None]
+    values = [row["scores"][name] for row in rows if row["scores"] is not None and row["scores"][name] is not None]
     return float(np.mean(values)) if values else None
 
 
 def _column(rows: Sequence[Row], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([np.nan if row["normalised"][name] is None else row["normalised"][name] for row in rows])
+    return np.array([np.nan if row[name] is None else row[name] for row in rows])
 
 
 def _both(a: Any, b: Any) -> tuple[Any, Any]:
