@@ -111,10 +111,11 @@ def scale_of(weights: Iterable[float], settings: TokenWeightConfig) -> Scale:
 def heated(text: str, tokens: Sequence[Token], marks: Sequence[Mark], scale: Scale) -> tuple[Piece, ...]:
     """The whole text, unchanged, cut where a token or a mark starts or ends.
 
-    Characters that several tokens wrote (pieces of one character) have the mean of their weights. Of several marks on
-    the same words the first gives the line below them; each has its sign behind them.
+    White space before a token's word stays plain. Characters that several tokens wrote (pieces of one character) have
+    the mean of their weights. Of several marks on the same words the first gives the line below them; each has its sign
+    behind them.
     """
-    spans = [(token.start, token.end) for token in tokens] + [mark.span for mark in marks]
+    spans = [_without_blank(text, token) for token in tokens] + [mark.span for mark in marks]
     return tuple(
         _piece(
             text[start:end],
@@ -126,6 +127,11 @@ def heated(text: str, tokens: Sequence[Token], marks: Sequence[Mark], scale: Sca
         for start, end, here in segments(len(text), spans)
         if start < end
     )
+
+
+def _without_blank(text: str, token: Token) -> Span:
+    written = text[token.start : token.end]
+    return token.end - len(written.lstrip()), token.end
 
 
 def _piece(text: str, tokens: Sequence[Token], marks: Sequence[Mark], end: int, scale: Scale) -> Piece:
@@ -237,12 +243,17 @@ def choose(
         if best is None or abs(row["advantage"]) > abs(best["advantage"]):
             strongest[row["study_id"]] = row
 
-    def place(row: Mapping[str, Any]) -> tuple[bool, int, bytes]:
-        study_id = row["study_id"]
-        lot = hashlib.sha256(f"{seed}:{study_id}".encode()).digest()
-        return row["advantage"] == 0, _ORDER.index(kind(studies[study_id])), lot
+    order = {study.study_id: place for place, study in enumerate(drawn(studies.values(), seed, len(studies)))}
+    return sorted(strongest.values(), key=lambda row: (row["advantage"] == 0, order[row["study_id"]]))[:count]
 
-    return sorted(strongest.values(), key=place)[:count]
+
+def drawn(studies: Iterable[Study], seed: int, count: int = SHOWN) -> list[Study]:
+    """The first studies, abnormal ones before others, in the order of SHA-256("seed:study id")."""
+
+    def lot(study: Study) -> tuple[int, bytes]:
+        return _ORDER.index(kind(study)), hashlib.sha256(f"{seed}:{study.study_id}".encode()).digest()
+
+    return sorted(studies, key=lot)[:count]
 
 
 def rule(seed: int) -> str:
