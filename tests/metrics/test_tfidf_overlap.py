@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radiograd.errors import UsageError
-from radiograd.metrics.tfidf_overlap import TfidfOverlap, weigh, words
+from radiograd.metrics.tfidf_overlap import TfidfOverlap
+from radiograd.text.rarity import weigh, words
 from radiograd.types import Case, Sections, Study
 
 SET = ["no edema", "no edema", "no edema", "no mass", "no 3 mm mass", "no odd mass"]

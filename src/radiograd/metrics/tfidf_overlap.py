@@ -4,33 +4,19 @@ With tf the counts of a word in candidate c and reference r, and w its weight,
 
     P = sum_v w_v min(tf_c, tf_r) / sum_v w_v tf_c,    R = the same over sum_v w_v tf_r,    F1 = 2 P R / (P + R)
 
-where w_v = min(idf(v), p95) and idf(v) = ln((1 + N) / (1 + df(v))) + 1 over the N references given to
-:meth:`TfidfOverlap.prepare`. A word in fewer than three of them is a misprint as likely as a rare finding and weighs
-the median; median and 95th percentile are taken over the words in three or more. Numbers count as one word, NUM.
+where w_v is how much the word v tells by the N references given to :meth:`TfidfOverlap.prepare` (``text/rarity.py``).
 These are the word weights of token-level credit too, so that metric and credit agree on which words matter.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-
-import numpy as np
 
 from radiograd.errors import UsageError
 from radiograd.metrics import MEAN_PARTS, Array, mean_of, mean_score, no_reference
+from radiograd.text.rarity import CAP, FEWEST, NUMBER, Weights, weigh, words
 from radiograd.types import Case, Score
-
-FEWEST = 3
-"""References a word must stand in to weigh by its own frequency."""
-CAP = 95.0
-"""Percentile of the weights above which no word weighs."""
-NUMBER = "NUM"
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:'[^\W\d_]+)*|\w+")
 
 
 class TfidfOverlap:
@@ -71,32 +57,6 @@ class TfidfOverlap:
         return f"{self.name}|f1|case:lc|numbers:{NUMBER}|idf:smooth,df>={FEWEST},cap:p{CAP:g}|df:{documents}"
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """Weight of each word in ``FEWEST`` or more of ``n`` texts; any other word weighs ``other``."""
-
-    known: Mapping[str, float]
-    other: float
-    n: int
-
-    def of(self, word: str) -> float:
-        """What ``word`` weighs; always above 0."""
-        return self.known.get(word, self.other)
-
-
-def weigh(texts: Sequence[str]) -> Weights:
-    """Capped idf over ``texts``, those without a word left out. All words weigh 1 when none stands in three texts."""
-    counts = [words(text) for text in texts]
-    documents = Counter(word for count in counts for word in count)
-    n = sum(1 for count in counts if count)
-    often = sorted(word for word, df in documents.items() if df >= FEWEST)
-    if not often:
-        return Weights({}, 1.0, n)
-    idf = np.log((1 + n) / (1 + np.array([documents[word] for word in often]))) + 1
-    capped = np.minimum(idf, np.percentile(idf, CAP))
-    return Weights(dict(zip(often, capped.tolist(), strict=True)), float(np.median(idf)), n)
-
-
 def overlap(candidate: Mapping[str, int], reference: Mapping[str, int], weights: Weights) -> float:
     """F1 in [0, 1] of word counts by weight; 0 when no word is shared."""
     both = candidate.keys() & reference.keys()
@@ -107,12 +67,6 @@ def overlap(candidate: Mapping[str, int], reference: Mapping[str, int], weights:
         math.fsum(weights.of(word) * n for word, n in counts.items()) for counts in (candidate, reference)
     )
     return 2 * shared / (in_candidate + in_reference)
-
-
-@lru_cache(maxsize=1 << 12)
-def words(text: str) -> Counter[str]:
-    """Words in lower case with their counts; every number is NUM."""
-    return Counter(NUMBER if word[0].isdigit() else word for word in _WORD.findall(text.lower()))
 
 
 def _score(case: Case, weights: Weights) -> Score:

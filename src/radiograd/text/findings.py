@@ -101,18 +101,23 @@ def read(text: str, lexicon_folder: Path | None = None) -> list[Statement]:
     Headers are recognised; indication, comparison, technique and the like are passed over.
     """
     return [
-        statement.moved(a, section)
-        for section, start, end in _read_sections(text)
-        for a, b in sentence_spans(text, start, end)
-        for statement in read_sentence(text[a:b], lexicon_folder).statements
+        statement.moved(start, section)
+        for section, start, sentence in read_sentences(text, lexicon_folder)
+        for statement in sentence.statements
     ]
+
+
+def read_sentences(text: str, lexicon_folder: Path | None = None) -> Iterator[tuple[str | None, int, Sentence]]:
+    """The sentences that :func:`read` reads, in text order: section, where it starts in ``text``, and what it says."""
+    for section, start, end in _read_sections(text):
+        for a, b in sentence_spans(text, start, end):
+            yield section, a, read_sentence(text[a:b], lexicon_folder)
 
 
 def read_in_place(text: str, lexicon_folder: Path | None = None) -> Iterator[Statement]:
     """The statements of :func:`read`, but with positions in their own sentence: enough for labels, and quicker."""
-    for _, start, end in _read_sections(text):
-        for a, b in sentence_spans(text, start, end):
-            yield from read_sentence(text[a:b], lexicon_folder).statements
+    for _, _, sentence in read_sentences(text, lexicon_folder):
+        yield from sentence.statements
 
 
 def _read_sections(text: str) -> Iterable[tuple[str | None, int, int]]:
