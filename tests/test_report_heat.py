@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radiograd.config import TokenWeightConfig, parse_config
+from radiograd.config import parse_config
 from radiograd.errors import DataError, RunError
 from radiograd.report import render, report_run
 from radiograd.report.curves import training
@@ -125,20 +125,18 @@ def test_without_its_tags_the_card_gives_both_texts_back(data: st.DataObject, re
 
 
 def test_red_goes_from_the_least_weight_to_the_largest():
-    assert [SCALE.shade(weight) for weight in (0.2, 0.5, 1.0, 1.5, 2.5, 3.0)] == [0, 0, 25, 50, 100, 100]
-    weighting = TokenWeightConfig(by="tfidf")
-    assert scale_of([0.7, 1.7], weighting) == Scale(0.5, 2.0)
-    assert scale_of([], weighting) == scale_of([1.0], weighting) == Scale(0.5, 1.5)
-    assert [step["weight"] for step in Scale(0.5, 2.0).swatches()] == ["0.5", "0.75", "1", "1.5", "2"]
-    level = scale_of([1.0], TokenWeightConfig(by="tfidf", low=1.0, high=1.0))
-    assert level.low < 1.0 < level.high
+    # places 0.25 and 0.64 of the way: 0.25 ** 1.5 = 0.125, 0.64 ** 1.5 = 0.512
+    assert [SCALE.shade(weight) for weight in (0.2, 0.5, 1.0, 1.78, 2.5, 3.0)] == [0, 0, 12, 51, 100, 100]
+    assert scale_of([0.7, 1.7]) == Scale(0.5, 1.75)
+    assert scale_of([]) == scale_of([0.9, 1.1]) == Scale(0.75, 1.25)
+    assert [step["weight"] for step in Scale(0.5, 1.75).swatches()] == ["0.5", "0.75", "1", "1.25", "1.5", "1.75"]
 
 
 def test_pieces_of_one_character_share_the_mean_of_their_weights():
     # "é" was written by two byte-level tokens of weights 1 and 2; "x" by one of 3
     tokens = (Token(0, 1, 1.0), Token(0, 1, 2.0), Token(1, 2, 3.0))
     assert character_weights(4, tokens) == [1.5, 3.0, None, None]
-    assert [(p.text, p.shade) for p in heated("éx .", tokens, (), SCALE)] == [("é", 50), ("x", 100), (" .", None)]
+    assert [(p.text, p.shade) for p in heated("éx .", tokens, (), SCALE)] == [("é", 35), ("x", 100), (" .", None)]
 
 
 def test_a_word_has_the_mean_weight_of_its_characters():

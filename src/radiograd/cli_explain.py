@@ -16,7 +16,7 @@ from radiograd.types import POLICIES
 if TYPE_CHECKING:
     from radiograd.config import TokenWeightConfig
     from radiograd.labelers.classifier import FindingClassifier
-    from radiograd.report.heat import Token
+    from radiograd.report.heat import Scale, Token
     from radiograd.runs import Run
     from radiograd.types import Study
 
@@ -84,7 +84,7 @@ def explain_tokens(
     texts = _given(opened, study_ids, row, text) if text else _predicted(opened, study_ids, row, eval_set)
     read_by, settings = _classifier(opened, settings, classifier)
     found = _weigh(opened, texts, settings, read_by)
-    scale = heat.scale_of((token.weight for one in found for token in one.tokens), settings)
+    scale = heat.scale_of(token.weight for one in found for token in one.tokens)
     panels = [
         {**heat.panel(one.study, one.reference, one.text, one.tokens, scale), "title": one.title} for one in found
     ]
@@ -96,7 +96,7 @@ def explain_tokens(
     elif html:
         click.echo(f"page: {html}")
     else:
-        click.echo("\n\n".join(_table(one, panel, top) for one, panel in zip(found, panels, strict=True)))
+        click.echo("\n\n".join(_table(one, panel, scale, top) for one, panel in zip(found, panels, strict=True)))
 
 
 # ---- which texts -----------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def _weigh(
 # ---- how they are shown ----------------------------------------------------------------------------------------------
 
 
-def _page(run: Run, settings: TokenWeightConfig, scale: Any, panels: Sequence[Mapping[str, Any]]) -> str:
+def _page(run: Run, settings: TokenWeightConfig, scale: Scale, panels: Sequence[Mapping[str, Any]]) -> str:
     from radiograd import __version__
     from radiograd.report import heat, render
 
@@ -262,7 +262,7 @@ def _as_json(one: _Weighted) -> dict[str, Any]:
     }
 
 
-def _table(one: _Weighted, panel: Mapping[str, Any], top: int) -> str:
+def _table(one: _Weighted, panel: Mapping[str, Any], scale: Scale, top: int) -> str:
     from radiograd.report.heat import word_weights
     from radiograd.report.matching import match_findings
 
@@ -277,11 +277,10 @@ def _table(one: _Weighted, panel: Mapping[str, Any], top: int) -> str:
         "",
     ]
     width = max((len(word.text) for word in words[:top]), default=0)
-    most = words[0].weight if words else 1.0
     for word in words[:top]:
         here = [mark for mark in marks if mark.span[0] < word.span[1] and word.span[0] < mark.span[1]]
         said = "  ".join(dict.fromkeys(f"{mark.sign or '·'} {mark.title.partition(' · ')[0]}" for mark in here))
-        bar = "#" * round(_BAR * word.weight / most)
+        bar = "#" * round(_BAR * scale.place(word.weight))
         lines.append(f"  {word.weight:5.2f}  {bar:{_BAR}}  {word.text:{width}}  {said}".rstrip())
     if len(words) > top:
         lines.append(f"  ... {len(words) - top} more words (--top {len(words)})")

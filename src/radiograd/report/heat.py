@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from radiograd.charts import Series, line_chart
-from radiograd.config import GRPOConfig, TokenWeightConfig
+from radiograd.config import GRPOConfig
 from radiograd.errors import DataError
 from radiograd.report.cases import kind
 from radiograd.report.curves import points
@@ -34,6 +34,8 @@ KINDS = {
     "combined": "combined: the mean of TF-IDF and the gradient of a classifier",
     "shuffled": "shuffled, the control: the combined weights, dealt to other tokens of the same text",
 }
+DEPTH = 1.5
+"""Above 1: most weights lie near 1, and what stands out of them is to be seen."""
 _ORDER = ("abnormal", "unlabelled", "normal")
 _CHARTS = (
     ({"evidence": "evidence", "rest": "elsewhere"}, "Mean weight, on evidence and elsewhere", "", 1.0),
@@ -93,19 +95,27 @@ class Scale(NamedTuple):
     low: float
     high: float
 
+    def place(self, weight: float) -> float:
+        """Where a weight lies between low (0) and high (1)."""
+        return min(1.0, max(0.0, (weight - self.low) / (self.high - self.low)))
+
     def shade(self, weight: float) -> int:
-        """How red a weight is, in percent of the deepest."""
-        return round(100 * min(1.0, max(0.0, (weight - self.low) / (self.high - self.low))))
+        """How red a weight is, in percent of the deepest: place to the power of DEPTH."""
+        return round(100 * self.place(weight) ** DEPTH)
 
     def swatches(self) -> list[dict[str, Any]]:
         """Weights from low to high with their shades, for the legend."""
-        inner = [weight for weight in (0.75, 1.0, 1.5, 2.0, 2.5) if self.low < weight < self.high]
+        inner = [weight for weight in (0.75, 1.0, 1.25, 1.5, 2.0, 2.5) if self.low < weight < self.high]
         return [{"weight": f"{weight:g}", "shade": self.shade(weight)} for weight in (self.low, *inner, self.high)]
 
 
-def scale_of(weights: Iterable[float], settings: TokenWeightConfig) -> Scale:
-    """From the least weight that is set to the largest of a page, rounded up to the next half: at least 1.5."""
-    return Scale(min(settings.low, 0.95), max(1.5, math.ceil(2 * max(weights, default=1.0)) / 2))
+def scale_of(weights: Iterable[float]) -> Scale:
+    """From the least to the largest weight of a page, to the next quarter; at least from 0.75 to 1.25.
+
+    Weights that hardly differ are not made to look as if they did.
+    """
+    known = [*weights, 1.0]
+    return Scale(min(0.75, math.floor(4 * min(known)) / 4), max(1.25, math.ceil(4 * max(known)) / 4))
 
 
 def heated(text: str, tokens: Sequence[Token], marks: Sequence[Mark], scale: Scale) -> tuple[Piece, ...]:
@@ -273,11 +283,11 @@ def heat_panel(inputs: Inputs) -> dict[str, Any] | None:
     charts = weight_charts(inputs.metrics)
     if not inputs.weighted and not charts:
         return None
-    settings, seed = align.token_weight, inputs.run.config.seed
+    seed = inputs.run.config.seed
     rows = [(row, _tokens(row)) for row in choose(inputs.weighted, inputs.trained, seed)]
-    scale = scale_of((token.weight for _, tokens in rows for token in tokens), settings)
+    scale = scale_of(token.weight for _, tokens in rows for token in tokens)
     return {
-        "kind": KINDS[settings.by],
+        "kind": KINDS[align.token_weight.by],
         "step": inputs.rollout_step,
         "scale": scale.swatches(),
         "rule": rule(seed),
