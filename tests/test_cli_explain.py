@@ -13,10 +13,12 @@ from click.testing import CliRunner, Result
 from radiograd.cli import cli
 from radiograd.config import RunConfig, parse_config
 from radiograd.errors import DataError, RunError, UsageError
+from radiograd.labelers import embedded
 from radiograd.report.heat import drawn
 from radiograd.runs import find_run, write_json, write_jsonl
 from radiograd.studies import read_split
 from tests import tiny
+from tests.encoder_fixture import MAX_TOKENS, write_bert
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _config(model: Path, align: dict[str, Any] | None = None) -> RunConfig:
     values = {"name": "mine", "model": {"name": str(model), "device": "cpu"}, "align": align or {}}
     return parse_config(values, "test")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labeler")
+    encoder = write_bert(folder / "encoder")
+    texts = [f"{s.sections.findings} {s.sections.impression}" for s in tiny.studies(20)]
+    examples = [embedded.Example(text, f"p{number}") for number, text in enumerate(texts)]
+    once = embedded.Settings(epochs=1, composites=0.0, max_tokens=MAX_TOKENS)
+    embedded.train(examples, folder / "made", encoder=encoder, settings=once)
+    return folder / "made"
 
 
 @pytest.fixture
@@ -88,6 +101,16 @@ def test_a_text_of_ones_own_is_weighed_against_the_study_that_is_named(run: Path
         explain(run, "--by", "tfidf", "--text", "-", "--study", "s0003", "--row", "sft", given="x")
 
 
+def test_an_empty_text_weighs_nothing_and_one_that_is_no_utf8_is_named(run: Path, tmp_path: Path) -> None:
+    args = ("--by", "tfidf", "--study", "s0003", "--text")
+    (one,) = json.loads(explain(run, *args, "-", "--json", given="\n").output)["studies"]
+    assert (one["text"], one["tokens"]) == ("", [])
+    assert "(empty)" in explain(run, *args, "-", given="\n").output
+    (tmp_path / "latin.txt").write_bytes(b"\xe9")
+    with pytest.raises(DataError, match=r"latin\.txt is not UTF-8"):
+        explain(run, *args, str(tmp_path / "latin.txt"))
+
+
 def test_the_page_has_a_card_for_each_study_and_loads_nothing(run: Path, tmp_path: Path) -> None:
     page = tmp_path / "out" / "tokens.html"
     said = explain(run, "--by", "tfidf", "--study", "s0051", "--study", "s0052", "--html", str(page)).output
@@ -114,3 +137,22 @@ def test_an_unknown_study_row_or_set_is_named(run: Path) -> None:
         explain(run, "--by", "tfidf", "--set", "val")
     with pytest.raises(DataError, match=r"no study of .* has the id 'nobody'"):
         explain(run, "--by", "tfidf", "--study", "nobody", "--text", "-", given="x")
+
+
+def test_a_classifier_that_is_named_or_the_runs_own_gives_its_gradients(run: Path, classifier: Path) -> None:
+    study = ("--study", "s0051", "--json")
+    named = json.loads(explain(run, *study, "--classifier", str(classifier)).output)
+    assert named["by"] == "combined"
+    (run / "classifier").symlink_to(classifier)
+    own = json.loads(explain(run, *study).output)
+    assert own == named
+    by_gradient = json.loads(explain(run, *study, "--by", "gradient").output)
+    assert by_gradient["studies"][0]["tokens"] != own["studies"][0]["tokens"]
+
+
+def test_the_runs_own_kind_of_weight_is_taken(run: Path, model: Path) -> None:
+    config = _config(model, {"type": "grpo", "token_weight": {"by": "tfidf", "eta": 1.0}})
+    write_json(run / "config.json", config.model_dump(mode="json"))
+    found = json.loads(explain(run, "--study", "s0051", "--json").output)
+    assert found["by"] == "tfidf"
+    assert {weight for _, _, weight in found["studies"][0]["tokens"]} == {1.0}  # eta 1: uniform

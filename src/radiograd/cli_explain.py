@@ -150,8 +150,16 @@ def _given(run: Run, study_ids: Sequence[str], row: str | None, text: Any) -> li
     for split in ("test", "val", "train"):
         for study in read_split(run, split):
             if study.study_id == study_ids[0]:
-                return [_Text(study, text.read().strip(), "given")]
+                return [_Text(study, _read(text), "given")]
     raise DataError(f"no study of {run.path} has the id {study_ids[0]!r}")
+
+
+def _read(text: Any) -> str:
+    try:
+        content: str = text.read()
+    except UnicodeDecodeError:
+        raise DataError(f"{text.name} is not UTF-8 text; save it as UTF-8") from None
+    return content.strip()
 
 
 # ---- what they weigh -------------------------------------------------------------------------------------------------

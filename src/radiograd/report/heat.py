@@ -18,7 +18,7 @@ from radiograd.errors import DataError
 from radiograd.report.cases import kind
 from radiograd.report.curves import points
 from radiograd.report.inputs import Inputs
-from radiograd.report.matching import Mark, Matched, match_findings
+from radiograd.report.matching import Mark, Matched, Note, match_findings
 from radiograd.report.wording import is_number
 from radiograd.text.explain import Span, segments
 from radiograd.types import Study
@@ -101,7 +101,7 @@ class Scale(NamedTuple):
 
     def shade(self, weight: float) -> int:
         """How red a weight is, in percent of the deepest: place to the power of DEPTH."""
-        return round(100 * self.place(weight) ** DEPTH)
+        return round(100 * math.pow(self.place(weight), DEPTH))
 
     def swatches(self) -> list[dict[str, Any]]:
         """Weights from low to high with their shades, for the legend."""
@@ -159,7 +159,7 @@ def _piece(text: str, tokens: Sequence[Token], marks: Sequence[Mark], end: int, 
     return Piece(text, " ".join(kinds), red, "\n".join(titles), tuple(ending))
 
 
-def _classes(mark: Mark) -> str:
+def _classes(mark: Mark | Note) -> str:
     return mark.kind if mark.colour is None else f"{mark.kind} c{mark.colour}"
 
 
@@ -214,16 +214,12 @@ def panel(study: Study, reference: str, text: str, tokens: Sequence[Token], scal
         "reference": heated(reference, (), found.reference, scale),
         "text": heated(text, tokens, found.candidate, scale),
         "notes": [
-            {"kind": _note_kind(note.kind, note.colour), "sign": note.sign, "text": note.text, "weight": weight}
+            {"kind": _classes(note), "sign": note.sign, "text": note.text, "weight": weight}
             for note in found.notes
             for weight in [_shown(mean_weight(tokens, note.spans))]
         ],
         "facts": _means(tokens, found),
     }
-
-
-def _note_kind(kind_: str, colour: int | None) -> str:
-    return kind_ if colour is None else f"{kind_} c{colour}"
 
 
 def _means(tokens: Sequence[Token], found: Matched) -> list[tuple[str, str]]:
@@ -252,7 +248,6 @@ def choose(
         best = strongest.get(row["study_id"])
         if best is None or abs(row["advantage"]) > abs(best["advantage"]):
             strongest[row["study_id"]] = row
-
     order = {study.study_id: place for place, study in enumerate(drawn(studies.values(), seed, len(studies)))}
     return sorted(strongest.values(), key=lambda row: (row["advantage"] == 0, order[row["study_id"]]))[:count]
 
