@@ -45,7 +45,7 @@ FLOORS = (
     {"stages", "bench"},
     {"experiments"},
     {"cli_text", "cli_bench", "cli_score"},
-    {"cli_labeler", "cli_judge", "cli_reward", "cli_experiment"},
+    {"cli_labeler", "cli_judge", "cli_reward", "cli_experiment", "cli_explain"},
     {"cli"},
 )
 """Rooms of the house from the ground up: a room imports from floors below its own only."""
@@ -86,6 +86,7 @@ LIGHT_MODULES = (
     "radiograd.cli",
     "radiograd.cli_bench",
     "radiograd.cli_experiment",
+    "radiograd.cli_explain",
     "radiograd.cli_judge",
     "radiograd.cli_labeler",
     "radiograd.cli_reward",
@@ -201,7 +202,9 @@ LIGHT_MODULES = (
     "radiograd.report.evidence",
     "radiograd.report.findings",
     "radiograd.report.guard",
+    "radiograd.report.heat",
     "radiograd.report.inputs",
+    "radiograd.report.matching",
     "radiograd.report.pairs",
     "radiograd.report.profile",
     "radiograd.report.provenance",

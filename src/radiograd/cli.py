@@ -14,7 +14,17 @@ from typing import Any, NoReturn
 
 import click
 
-from radiograd import __version__, cli_bench, cli_experiment, cli_judge, cli_labeler, cli_reward, cli_score, cli_text
+from radiograd import (
+    __version__,
+    cli_bench,
+    cli_experiment,
+    cli_explain,
+    cli_judge,
+    cli_labeler,
+    cli_reward,
+    cli_score,
+    cli_text,
+)
 from radiograd.errors import RadiogradError, UsageError
 
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE ...]")
@@ -196,6 +206,7 @@ cli_score.add_commands(cli)
 cli_labeler.add_commands(cli)
 cli_judge.add_commands(cli)
 cli_reward.add_commands(cli)
+cli_explain.add_commands(cli)
 cli_bench.add_commands(cli)
 
 

@@ -82,8 +82,8 @@ def take_over(run: Run, source: Run) -> None:
 
 
 def take_over_choice(run: Run, planned: Planned, others: Iterable[Planned], root: Path) -> None:
-    """Copy into ``run`` what another one predicted or sampled to choose studies, what its judge said of reports, and the
-    classifier that it trained.
+    """Copy into ``run`` what another one predicted or sampled to choose studies, what its judge said of reports, and
+    the classifier that it trained.
 
     Taken from runs with equal data and fine-tuning that finished the stage and made the files themselves.
     """

@@ -23,6 +23,7 @@ from radiograd.report.curves import training
 from radiograd.report.differences import difference_plot, difference_tables
 from radiograd.report.findings import finding_panel, read_labels
 from radiograd.report.guard import guard_panel
+from radiograd.report.heat import heat_panel
 from radiograd.report.inputs import Inputs, read_inputs
 from radiograd.report.pairs import pairs_panel
 from radiograd.report.profile import profile
@@ -58,11 +59,14 @@ def report_run(run: Run) -> dict[str, Any]:
     page = build_page(read_inputs(run))
     html = render(page)
     write_text(run.path / "report.html", html)
+    none: dict[str, Any] = {"charts": ()}
     return {
         "page": "report.html",
         "kib": round(len(html.encode()) / 1024, 1),
         "cases": len(page["cases"]),
-        "charts": sum(len(group["charts"]) for group in (*page["training"], page["gamed"] or {"charts": ()})),
+        "charts": sum(
+            len(group["charts"]) for group in (*page["training"], page["heat"] or none, page["gamed"] or none)
+        ),
     }
 
 
@@ -111,6 +115,7 @@ def build_page(inputs: Inputs) -> dict[str, Any]:
         "collapse": collapse,
         "chosen": chosen_panel(inputs),
         "pairs": pairs_panel(inputs, run.config.seed),
+        "heat": heat_panel(inputs),
         "gamed": gamed,
         "training": [group for stage in ("sft", "align") if (group := training(inputs, stage))],
         "profile": profile(inputs.metrics),
@@ -165,8 +170,8 @@ def _extremes(inputs: Inputs, models: Sequence[str], main: str, clinical: str | 
     return [part for part in parts if part["found"]]
 
 
-def render(page: Mapping[str, Any]) -> str:
-    """The page as HTML; every value is escaped except the charts, which escape their own text.
+def render(page: Mapping[str, Any], template: str = "report.html.j2") -> str:
+    """The page as HTML by one of ``templates/``; every value is escaped except the charts, which escape their own text.
 
     Characters that HTML forbids or that turn the order of what follows are made visible.
     """
@@ -180,5 +185,5 @@ def render(page: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html: str = environment.get_template("report.html.j2").render(page)
+    html: str = environment.get_template(template).render(page)
     return visible(html)

@@ -12,7 +12,7 @@ from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, is_number, is_share
 
 _ORDINARY = {"stage", "step", "attempt", "time", "drift_alarm"}
-_ELSEWHERE = "monitor/"  # shown with the guard
+_ELSEWHERE = ("monitor/", "weights/")  # shown with the guard and with the token weights
 _SPARSE = 0.8
 _SHARES = ("seconds/reward_share", "seconds/weights_share")
 _REWARD_FACTS = ("reward/total", "reward/total_std", "reward/unscored_frac", "reward/skipped_frac", "reward/phase")

@@ -19,8 +19,8 @@ NO_FINDING = "No Finding"
 LONG, FIRST, LAST = 9, 4, 3
 """Words: a missing run longer than LONG is shown by its first and last."""
 _WORD = re.compile(r"\S+")
-_POSITIVE = (Status.PRESENT, Status.UNCERTAIN)
-_SAID = {
+POSITIVE = (Status.PRESENT, Status.UNCERTAIN)
+SAID = {
     Status.PRESENT: "present",
     Status.UNCERTAIN: "uncertain",
     Status.ABSENT: "absent",
@@ -127,14 +127,14 @@ def label_remarks(reference: Labels, candidate: Labels) -> list[Remark]:
         ours = candidate[label]
         if label == NO_FINDING or theirs is ours:
             continue
-        if theirs in _POSITIVE and ours in _POSITIVE:
-            shifted.append(Remark("shifted", f"{label}: {_SAID[ours]} (reference: {_SAID[theirs]})"))
-        elif theirs in _POSITIVE:
+        if theirs in POSITIVE and ours in POSITIVE:
+            shifted.append(Remark("shifted", f"{label}: {SAID[ours]} (reference: {SAID[theirs]})"))
+        elif theirs in POSITIVE:
             verb = "denies" if ours is Status.ABSENT else "misses"
-            missed.append(Remark("missed", f"{verb} {label} (reference: {_SAID[theirs]})"))
-        elif ours in _POSITIVE:
+            missed.append(Remark("missed", f"{verb} {label} (reference: {SAID[theirs]})"))
+        elif ours in POSITIVE:
             unsure = ", as uncertain" if ours is Status.UNCERTAIN else ""
-            added.append(Remark("added", f"says {label}{unsure} (reference: {_SAID[theirs]})"))
+            added.append(Remark("added", f"says {label}{unsure} (reference: {SAID[theirs]})"))
         else:
             (denied if ours is Status.ABSENT else undenied).append(label)
     remarks = [*missed, *added, *shifted]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from radiograd.config import DPOConfig
+from radiograd.errors import RunError
 from radiograd.preferences import Pair, parse_pairs
 from radiograd.runs import STAGES, Run, read_json, read_jsonl
 from radiograd.types import Study
@@ -38,6 +39,12 @@ class Inputs:
     selection: Mapping[str, Any] | None = None
     """selection_summary.json; :attr:`choices` are the lines of selection.jsonl."""
     choices: Sequence[Mapping[str, Any]] = ()
+    weighted: Sequence[Mapping[str, Any]] = ()
+    """The completions of the last logged rollout that kept what their tokens weigh."""
+    rollout_step: int | None = None
+    """The optimiser step before which that rollout was sampled."""
+    trained: Mapping[str, Study] = field(default_factory=dict)
+    """Study id -> the study, of those that :attr:`weighted` names."""
 
     @property
     def section(self) -> str:
@@ -52,6 +59,7 @@ class Inputs:
 def read_inputs(run: Run) -> Inputs:
     """Everything the page needs from the run folder. RunError names a damaged file."""
     test = run.path / "eval" / "test"
+    step, weighted = _last_rollout(run.path / "rollouts")
     lines = [line for name in ("predictions", "baselines") for line in _lines(test / f"{name}.jsonl")]
     return Inputs(
         run=run,
@@ -73,6 +81,9 @@ def read_inputs(run: Run) -> Inputs:
         criticality=_json(run.path / "criticality_summary.json") if run.done("annotate") else None,
         selection=_json(run.path / "selection_summary.json") if run.done("select") else None,
         choices=list(_lines(run.path / "selection.jsonl")) if run.done("select") else (),
+        weighted=weighted,
+        rollout_step=step,
+        trained=_trained(run, {row["study_id"] for row in weighted}),
     )
 
 
@@ -80,6 +91,25 @@ def _rounds(run: Run) -> list[str]:
     if not isinstance(run.config.align, DPOConfig):
         return []
     return ["pairs", *(f"pairs_round_{number}" for number in range(1, run.config.align.rounds))]
+
+
+def _last_rollout(folder: Path) -> tuple[int | None, list[dict[str, Any]]]:
+    """Step and rows of the newest file, of those rows only that have weights."""
+    newest = max(folder.glob("step_[0-9]*.jsonl"), default=None)
+    if newest is None:
+        return None, []
+    return int(newest.stem.removeprefix("step_")), [row for row in read_jsonl(newest) if "tokens" in row]
+
+
+def _trained(run: Run, wanted: Set[str]) -> dict[str, Study]:
+    """The named studies of the train split. RunError when it lacks one of them."""
+    if not wanted:
+        return {}
+    path = run.path / "data" / "train.jsonl"
+    found = {row["study_id"]: Study.from_json(row) for row in _lines(path) if row["study_id"] in wanted}
+    if missing := wanted - found.keys():
+        raise RunError(f"{path} lacks {len(missing)} studies that {run.path / 'rollouts'} names ({min(missing)})")
+    return found
 
 
 def _pairs(path: Path) -> Sequence[Pair]:

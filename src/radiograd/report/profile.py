@@ -10,6 +10,7 @@ from radiograd.report.wording import duration, is_number
 PARTS = (
     ("sampling", "seconds/sampling", "the policy writes its completions"),
     ("reward", "seconds/reward", "every term of the reward"),
+    ("token weights", "seconds/weights", "what each token of the completions weighs"),
     ("reference", "seconds/scoring", "log-probabilities of the reference, and preparing the batch"),
     ("update, forward", "seconds/forward", "log-probabilities with what the gradient needs, and the loss"),
 )
@@ -26,7 +27,8 @@ def profile(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not steps or total <= 0:
         return None
     sampled = any("seconds/sampling" in row for row in steps)  # preference optimisation does not
-    parts = [part for part in PARTS if sampled or any(part[1] in row for row in steps)]
+    logged = {key for row in steps for key in row}
+    parts = [part for part in PARTS if part[1] in logged or (sampled and part[1] != "seconds/weights")]
     found = [(name, sum(row[key] for row in steps if is_number(row.get(key))), what) for name, key, what in parts]
     found.append((REST[0], max(0.0, total - sum(seconds for _, seconds, _ in found)), REST[1]))
     return {

@@ -242,7 +242,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     @property
     def _is_logged(self) -> bool:
         """Whether the present rollout is written to rollouts/."""
-        return self.state.global_step // self.num_iterations % self.run.config.grpo.log_rollouts_every == 0
+        rollout: int = self.state.global_step // self.num_iterations
+        return rollout % self.run.config.grpo.log_rollouts_every == 0
 
     def _weigh(self, mode: str, output: dict[str, Any]) -> None:
         """Share each completion's advantage out among its tokens, where they do not all weigh the same."""
