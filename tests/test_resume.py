@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests import tiny
+from tests.encoder_fixture import write_bert
 
 # 42 of the 70 studies train: 11 SFT steps, a checkpoint every 4; 14 rollouts of 4 studies and two updates each are 28
 # steps, a checkpoint every 4, and the studies are gone through more than once (42 // 4 = 10 rollouts). The guard looks
@@ -151,12 +152,34 @@ RADFLOW_POINTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
+@pytest.mark.slow
 def test_radflow_killed_while_choosing_and_while_aligning_is_as_if_never_killed(config: Path, tmp_path: Path) -> None:
     undisturbed = _finish(config, tmp_path / "undisturbed", *RADFLOW)
     for point in ("in the predictions that studies are chosen by", "between the two updates of a rollout"):
         _kill(config, tmp_path / "killed", RADFLOW_POINTS[point], *RADFLOW)
     _assert_same(_finish(config, tmp_path / "killed", *RADFLOW), undisturbed)
     assert "critical/clip_share" in (undisturbed / "metrics.jsonl").read_text(encoding="utf-8")
+
+
+MIXED = (
+    "align.clip=critical",
+    "select={by: diverse, share: 0.5, rollouts: 3, min_std: 0.0}",
+    "align.reward=hierarchical",
+    "align.reward_schedule={after: 0.5, reward: diagnostic_bleu}",
+    "align.token_weight.by=shuffled",
+)
+
+
+def test_all_methods_mixed_and_killed_while_aligning_is_as_if_never_killed(config: Path, tmp_path: Path) -> None:
+    mixed = (*MIXED, f"align.token_weight.encoder={write_bert(tmp_path / 'bert')}")
+    undisturbed = _finish(config, tmp_path / "undisturbed", *mixed)
+    for point in ("between SFT and alignment", "in the second pass over the studies"):
+        _kill(config, tmp_path / "killed", POINTS[point], *mixed)
+    _assert_same(_finish(config, tmp_path / "killed", *mixed), undisturbed)
+    rows = (undisturbed / "metrics.jsonl").read_text(encoding="utf-8")
+    assert '"reward/phase": 2.0' in rows
+    assert "critical/clip_share" in rows
+    assert '"tokens"' in (undisturbed / "rollouts" / "step_000000.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,6 +125,7 @@ def train(
         raise UsageError(f"{folder} is not empty; give a new folder for the labeler")
     source = encoder or assets.locate("minilm")
     tokenizer, network = classifier.bert_tokenizer(source), _load_encoder(source)
+    settings = replace(settings, max_tokens=min(settings.max_tokens, network.config.max_position_embeddings))
     rng = np.random.default_rng(settings.seed)
     fit, stop, held_out = split(examples, settings.held_out, settings.stop, rng)
     teacher = teacher or Rules()
