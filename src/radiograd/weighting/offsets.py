@@ -66,9 +66,10 @@ def by_bytes(pieces: Sequence[bytes], decoded: str) -> _Offsets | None:
     if whole.decode("utf-8", "replace") != decoded:
         return None
     sizes = _sizes(whole)
-    character = np.repeat(np.arange(len(sizes)), sizes)
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    starts = ends - [len(piece) for piece in pieces]
+    character = np.repeat(np.arange(len(sizes)), np.array(sizes, dtype=np.int64))
+    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    ends = lengths.cumsum()
+    starts = ends - lengths
     first = np.append(character, len(sizes))[starts]
     last = np.append(character + 1, len(sizes))[ends - 1]
     return np.stack([first, np.where(starts < ends, last, first)], axis=1).astype(np.int64)
@@ -128,6 +129,8 @@ def by_prefixes(tokenizer: Any, row: Sequence[int], decoded: str) -> _Offsets:
 
     A beginning that ends within a character shows the mark for broken bytes there; its tokens all get that character.
     """
+    if not row:
+        return np.zeros((0, 2), dtype=np.int64)
     beginnings = tokenizer.batch_decode([list(row[: k + 1]) for k in range(len(row))], skip_special_tokens=True)
     spans: list[tuple[int, int]] = []
     before = ""
@@ -142,4 +145,4 @@ def by_prefixes(tokenizer: Any, row: Sequence[int], decoded: str) -> _Offsets:
             start, end = spans[-1] if spans else (start, end)  # more bytes of the same broken character
         spans.append((start, end))
         before, done = text, max(done, agreed)
-    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+    return np.array(spans, dtype=np.int64)
