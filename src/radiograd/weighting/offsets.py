@@ -98,10 +98,13 @@ def _is_byte_level(tokenizer: Any) -> bool:
 
 def _pieces(tokenizer: Any, tokens: set[int]) -> dict[int, bytes]:
     """What each token writes; nothing for special tokens and for numbers beyond the vocabulary."""
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    order = sorted(tokens - special)
+    order = sorted(tokens - _special(tokenizer))
     spelled = zip(order, tokenizer.convert_ids_to_tokens(order), strict=True)
     return dict.fromkeys(tokens, b"") | {number: _as_bytes(piece or "") for number, piece in spelled}
+
+
+def _special(tokenizer: Any) -> set[int]:
+    return {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
 
 
 def _as_bytes(piece: str) -> bytes:
@@ -135,14 +138,16 @@ def by_prefixes(tokenizer: Any, row: Sequence[int], decoded: str) -> _Offsets:
     spans: list[tuple[int, int]] = []
     before = ""
     done = 0
-    for text in beginnings:
+    special = _special(tokenizer)
+    for token, text in zip(row, beginnings, strict=True):
         agreed = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, decoded, strict=False)))
-        rest = text[agreed:]
         start, end = done, max(done, agreed)
-        if rest and set(rest) == {_BROKEN} and agreed < len(decoded) and text != before:
-            end = max(end, agreed + 1)
-        elif text == before and text.endswith(_BROKEN):
-            start, end = spans[-1] if spans else (start, end)  # more bytes of the same broken character
+        rest = text[agreed:]
+        if token not in special:
+            if rest and set(rest) == {_BROKEN} and agreed < len(decoded):
+                end = max(end, agreed + 1)  # the first bytes, or some more, of a character that comes to be whole
+            elif text == before and text.endswith(_BROKEN):
+                start = end - 1  # more bytes of one that does not
         spans.append((start, end))
         before, done = text, max(done, agreed)
     return np.array(spans, dtype=np.int64)
