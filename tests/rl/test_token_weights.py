@@ -102,7 +102,9 @@ def test_combined_is_the_normalised_mean_of_both():
 
 
 def test_held_tokens_are_at_most_the_heaviest_of_the_others():
-    np.testing.assert_array_equal(held_down([[1, 5, 3], [2, 9, 9]], [[1, 1, 1]] * 2, [[0, 1, 0], [1, 1, 1]])[0], [1, 3, 3])
+    np.testing.assert_array_equal(
+        held_down([[1, 5, 3], [2, 9, 9]], [[1, 1, 1]] * 2, [[0, 1, 0], [1, 1, 1]])[0], [1, 3, 3]
+    )
     np.testing.assert_array_equal(held_down([[2, 9]], [[1, 1]], [[1, 1]]), [[0, 0]])
     # the first token is best in a, the second in b; the held third is second best in both and would win their mean
     a, b, mask, held = [[9.0, 0, 8]], [[0, 9.0, 8]], [[1] * 3], [[0, 0, 1]]

@@ -1,6 +1,7 @@
 """Which characters a sampled token wrote: for three kinds of tokenizers, any text and any row of tokens."""
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,9 +15,9 @@ from radiograd.weighting.offsets import by_bytes, by_prefixes
 
 TEXTS = st.one_of(
     st.text(max_size=40),
-    st.lists(st.sampled_from(["The", "heart", "naïve", "3.5", "mm", "effusion.", "\n", "  ", "😀", "é", "\u0301", "م"])).map(
-        " ".join
-    ),
+    st.lists(
+        st.sampled_from(["The", "heart", "naïve", "3.5", "mm", "effusion.", "\n", "  ", "😀", "é", "\u0301", "م"])
+    ).map(" ".join),
 )
 
 
@@ -64,7 +65,7 @@ def test_spans_are_in_order_and_cover_the_text_that_a_tokenizer_cut(kind, text):
     found = check(tokenizer, row)
     written = found.offsets[found.offsets[:, 0] < found.offsets[:, 1]]
     # pieces of one character have equal spans; otherwise no character has two tokens
-    for (a, b), (c, d) in zip(written, written[1:], strict=False):
+    for (a, b), (c, d) in pairwise(written):
         assert b <= c or (a, b) == (c, d) or b - c == 1
 
 

@@ -15,9 +15,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[END]"]
 def _wrapped(tokenizer: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[END]"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[END]")
 
 
 def byte_level() -> Any:
