@@ -197,6 +197,24 @@ def test_integrated_gradients_sum_to_the_difference_before_signs_are_dropped(lab
     assert found.values.sum() >= abs(difference) - 1e-2
 
 
+@pytest.mark.parametrize("mode", ["input_x_grad", "l2norm", "integrated_gradients"])
+def test_gradients_of_a_padded_batch_are_those_of_each_text_alone(weights, mode):
+    targets = [["Edema"], [], ["Fracture", "Edema", "Support Devices"], {"Edema": Status.ABSENT}, ["Pneumonia"], []]
+    alone = CheXbert(weights, device="cpu", batch_size=1).input_gradients(TEXTS, targets, mode)
+    for size in (4, 6):
+        batched = CheXbert(weights, device="cpu", batch_size=size).input_gradients(TEXTS, targets, mode)
+        for one, other in zip(alone, batched, strict=True):
+            np.testing.assert_array_equal(one.offsets, other.offsets)
+            np.testing.assert_allclose(other.values, one.values, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(alone[0].values, alone[5].values)  # the same text, another target
+
+
+def test_every_text_needs_a_target(labeler):
+    with pytest.raises(ValueError, match="zip"):
+        labeler.input_gradients(TEXTS, [["Edema"]])
+    assert labeler.input_gradients([], []) == []
+
+
 def test_targets_are_names_or_statuses_and_empty_means_no_finding(labeler):
     [empty] = labeler.input_gradients([TEXTS[0]], [[]])
     [named] = labeler.input_gradients([TEXTS[0]], [["No Finding"]])

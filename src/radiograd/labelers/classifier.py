@@ -125,17 +125,19 @@ class FindingClassifier:
         A target is finding names, each at the class this model thinks likeliest, or finding -> Status; an empty one
         means No Finding. input_x_grad: ``|dS/dE_u . (E_u - E_pad)|``. l2norm: ``||dS/dE_u||``. integrated_gradients:
         input_x_grad with the gradient averaged over ``steps`` points between E_pad and E (arXiv:1703.01365 eq. 3,
-        midpoint rule). Raises UsageError for a name that is no label, a status a label does not have, or a wrong mode.
+        midpoint rule). Pieces beyond ``max_tokens`` are left out. Raises UsageError for a name that is no label, a
+        status a label does not have, or a wrong mode.
         """
         if mode not in MODES:
             raise UsageError(f"no gradient mode is called {mode!r}.{did_you_mean(str(mode), MODES)}")
         wanted = [self._target(target) for target in targets]
-        encoded = self.pieces(texts)
+        encoded, wanted = self.pieces(texts), [target for _, target in zip(texts, wanted, strict=True)]
         found: dict[int, PieceGradients] = {}
         for rows in batches([len(pieces.ids) for pieces in encoded], self.gradient_batch_size):
             values = self._values_of([encoded[row] for row in rows], [wanted[row] for row in rows], mode, steps)
             for row, each in zip(rows, values, strict=True):
                 found[row] = _of_words(texts[row], encoded[row], each)
+        self._count_cut(texts, {text: pieces.cut for text, pieces in zip(texts, encoded, strict=True)})
         return [found[row] for row in range(len(encoded))]
 
     def statuses(self, row: Sequence[int]) -> Labels:

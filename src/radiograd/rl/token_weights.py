@@ -146,6 +146,10 @@ def _into_bounds(values: _Floats, mask: _Bools, low: float, high: float) -> _Flo
             weights = np.clip(values * np.exp(log_s)[:, None], low, high)
         return np.where(positive, weights, np.where(mask, floor, 0.0))
 
+    as_given = at(np.zeros(len(values)))
+    fits = np.abs(as_given.sum(axis=1) - count) <= 1e-12 * count
+    if fits.all():
+        return as_given  # mean 1 and within bounds already, as nearly always
     inside = np.where(positive, values, 1.0)
     left = np.log(low) - np.log(inside.max(axis=1, initial=1.0))
     right = np.log(high) - np.log(inside.min(axis=1, initial=1.0))
@@ -153,7 +157,7 @@ def _into_bounds(values: _Floats, mask: _Bools, low: float, high: float) -> _Flo
         middle = 0.5 * (left + right)
         over = at(middle).sum(axis=1) > count
         left, right = np.where(over, left, middle), np.where(over, middle, right)
-    return at(right)
+    return np.where(fits[:, None], as_given, at(right))
 
 
 def _check(eta: float, low: float, high: float) -> None:

@@ -13,7 +13,7 @@ class Completion:
     """A text that was sampled for a study, and which of its characters each of its T tokens wrote.
 
     ``offsets``: (T, 2) int64, [start, end) in ``text``; start == end for a token that wrote nothing of it (the end
-    token, white space that was stripped). Tokens that share a character (byte-level pieces of one) have equal spans.
+    token, white space that was stripped). Tokens that wrote nothing but pieces of one character have equal spans.
     """
 
     study_id: str

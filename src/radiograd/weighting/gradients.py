@@ -39,7 +39,8 @@ class Gradients:
         Equal texts with equal targets are asked about once.
         """
         wanted = self.targets(texts, references)
-        asked = list(dict.fromkeys((text, names) for text, names in zip(texts, wanted, strict=True) if text))
+        # sorted, so that batches, and with them rounding, do not depend on the order of the texts
+        asked = sorted({(text, names) for text, names in zip(texts, wanted, strict=True) if text})
         started = time.perf_counter()
         found = self._classifier.input_gradients([text for text, _ in asked], [names for _, names in asked], self._mode)
         self.seconds = time.perf_counter() - started

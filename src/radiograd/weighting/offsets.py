@@ -66,9 +66,10 @@ def by_bytes(pieces: Sequence[bytes], decoded: str) -> _Offsets | None:
     if whole.decode("utf-8", "replace") != decoded:
         return None
     sizes = _sizes(whole)
-    character = np.repeat(np.arange(len(sizes)), sizes)
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-    starts = ends - [len(piece) for piece in pieces]
+    character = np.repeat(np.arange(len(sizes)), np.array(sizes, dtype=np.int64))
+    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    ends = lengths.cumsum()
+    starts = ends - lengths
     first = np.append(character, len(sizes))[starts]
     last = np.append(character + 1, len(sizes))[ends - 1]
     return np.stack([first, np.where(starts < ends, last, first)], axis=1).astype(np.int64)
@@ -97,10 +98,13 @@ def _is_byte_level(tokenizer: Any) -> bool:
 
 def _pieces(tokenizer: Any, tokens: set[int]) -> dict[int, bytes]:
     """What each token writes; nothing for special tokens and for numbers beyond the vocabulary."""
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    order = sorted(tokens - special)
+    order = sorted(tokens - _special(tokenizer))
     spelled = zip(order, tokenizer.convert_ids_to_tokens(order), strict=True)
     return dict.fromkeys(tokens, b"") | {number: _as_bytes(piece or "") for number, piece in spelled}
+
+
+def _special(tokenizer: Any) -> set[int]:
+    return {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
 
 
 def _as_bytes(piece: str) -> bytes:
@@ -128,18 +132,22 @@ def by_prefixes(tokenizer: Any, row: Sequence[int], decoded: str) -> _Offsets:
 
     A beginning that ends within a character shows the mark for broken bytes there; its tokens all get that character.
     """
+    if not row:
+        return np.zeros((0, 2), dtype=np.int64)
     beginnings = tokenizer.batch_decode([list(row[: k + 1]) for k in range(len(row))], skip_special_tokens=True)
     spans: list[tuple[int, int]] = []
     before = ""
     done = 0
-    for text in beginnings:
+    special = _special(tokenizer)
+    for token, text in zip(row, beginnings, strict=True):
         agreed = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, decoded, strict=False)))
-        rest = text[agreed:]
         start, end = done, max(done, agreed)
-        if rest and set(rest) == {_BROKEN} and agreed < len(decoded) and text != before:
-            end = max(end, agreed + 1)
-        elif text == before and text.endswith(_BROKEN):
-            start, end = spans[-1] if spans else (start, end)  # more bytes of the same broken character
+        rest = text[agreed:]
+        if token not in special:
+            if rest and set(rest) == {_BROKEN} and agreed < len(decoded):
+                end = max(end, agreed + 1)  # the first bytes, or some more, of a character that comes to be whole
+            elif text == before and text.endswith(_BROKEN):
+                start = end - 1  # more bytes of one that does not
         spans.append((start, end))
         before, done = text, max(done, agreed)
-    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+    return np.array(spans, dtype=np.int64)

@@ -39,15 +39,21 @@ class WordValues:
         often = Counter(word for word, _, _ in words)
         values = [often[word] * self._weights.of(word) for word, _, _ in words]
         unseen = [word not in self._seen for word, _, _ in words]
-        ceiling = max((value for value, new in zip(values, unseen, strict=True) if not new), default=0.0)
+        denials = [
+            ([k for k, word in enumerate(words) if _overlaps(word, [cue])], denied) for cue, denied in _denials(text)
+        ]
+        cues = {k for places, _ in denials for k in places}
+        own = [value for k, value in enumerate(values) if not unseen[k] and k not in cues]
+        ceiling = max(own, default=0.0)
         values = [min(value, ceiling) if new else value for value, new in zip(values, unseen, strict=True)]
-        for cue, denied in _denials(text):
-            inherited = [value for word, value in zip(words, values, strict=True) if _overlaps(word, denied)]
-            if inherited:
-                values = [
-                    max(inherited) if _overlaps(word, [cue]) else value
-                    for word, value in zip(words, values, strict=True)
-                ]
+        for places, denied in denials:
+            inherited = [
+                value
+                for k, (word, value) in enumerate(zip(words, values, strict=True))
+                if k not in cues and _overlaps(word, denied)
+            ]
+            for k in places:
+                values[k] = max(inherited, default=values[k])
         of_text = np.zeros(len(text))
         new_in_text = np.zeros(len(text), dtype=bool)
         for (_, start, end), value, new in zip(words, values, unseen, strict=True):
