@@ -18,6 +18,7 @@ from radiograd.charts import (
     nice_step,
     nice_ticks,
     number,
+    paired_bars,
     scale,
     smooth,
     smoothing_window,
@@ -244,3 +245,28 @@ def test_every_value_falls_into_one_bin_inside_the_chart(a: list[float], b: list
     assert sum(count for css, *_, count in drawn if css == "bar s0") == len(a)
     assert sum(count for css, *_, count in drawn if css == "bar s1") == len(b)
     assert all(0 <= top <= bottom <= 190 for _, top, bottom, _ in drawn)
+
+
+# ---- pairs of bars
+
+
+def test_paired_bars_are_as_long_as_their_shares() -> None:
+    svg = paired_bars({"Edema": (0.04, 0.2), "<b>": (0.1, 0.0)}, ("natural", "chosen"), "Prevalence")
+    drawn = ElementTree.fromstring(svg)
+    rows = [one for one in drawn.iter(f"{SVG}g")]
+    lengths = [[float(bar.get("width", "")) for bar in row.findall(f"{SVG}rect")] for row in rows]
+    # the axis runs from 0 to 20 % over 512 - 168 - 96 = 248
+    assert lengths == [[pytest.approx(49.6), pytest.approx(248.0)], [pytest.approx(124.0), 0.0]]
+    assert [row[0].text for row in rows] == [
+        "Edema 4.0 \N{RIGHTWARDS ARROW} 20.0 %",
+        "<b> 10.0 \N{RIGHTWARDS ARROW} 0.0 %",
+    ]
+    assert [bar.get("class") for bar in rows[0].findall(f"{SVG}rect")] == ["bar s1", "bar s0"]
+    assert {"natural", "chosen"} <= {text.text for text in drawn.findall(f"{SVG}text")}
+
+
+def test_paired_bars_are_of_shares() -> None:
+    with pytest.raises(ValueError, match="'Prevalence' has no rows"):
+        paired_bars({}, ("a", "b"), "Prevalence")
+    with pytest.raises(ValueError, match="no share of 1"):
+        paired_bars({"x": (0.1, 1.1)}, ("a", "b"), "Prevalence")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radiograd.config import DiverseConfig, RewardStdConfig
+from radiograd import assets
+from radiograd.config import DiverseConfig, RewardStdConfig, parse_config
+from radiograd.data.prepare import prepare
+from radiograd.selecting import open_to_choice
 from radiograd.selecting.describing import plots, summarise
 from radiograd.selecting.diverse import Pool, choose_diverse, choose_reward_std, counted_labels
 from radiograd.selecting.gates import refusals
@@ -224,6 +228,34 @@ def test_the_choice_does_not_depend_on_the_order_of_rows(rows: list[Any], mode: 
         return {"choices": {c.study_id: c for c in found}, **told}
 
     assert made(list(range(len(rows)))) == made(order)
+
+
+def test_many_studies_take_little_time() -> None:
+    rng, n = np.random.default_rng(5), 10_000
+    texts = [TEXTS[k] for k in rng.integers(0, len(TEXTS), n)]
+    said = dict(zip(TEXTS, RULES(TEXTS), strict=True))
+    studies = [study(f"s{k}", text, f"a{k} b{k} c{k} d{k} e{k}") for k, text in enumerate(texts)]
+    pool = Pool.of(studies, [said[text] for text in texts], 7)
+    diagnosed = Diagnosed(rng.binomial(8, 0.3, (n, len(counted_labels()))) / 8, rng.random((n, 8)), "drawn", {})
+    started = time.perf_counter()
+    found, _ = choose_diverse(pool, diagnosed, DiverseConfig(), "impression", 0.7, 7)
+    assert time.perf_counter() - started < 10  # about 0.6 s
+    assert sum(choice.selected for choice in found) == 2_000
+
+
+def test_rare_labels_of_openi_become_three_to_five_times_as_common() -> None:
+    if not assets.is_cached("openi"):
+        pytest.skip("needs the OpenI reports: radiograd fetch openi")
+    config = parse_config({"name": "x", "task": "report", "data": {"source": "openi"}}, "test")
+    studies = open_to_choice(config, prepare(config).train)
+    pool = Pool.of(studies, RULES([s.sections.text("report") or "" for s in studies]), 7)
+    select = DiverseConfig(mode="reference_labels")
+    _, told = choose_diverse(pool, None, select, "report", 0.7, 7)
+    rare = [of for of in told["prevalence"].values() if of["natural"]["share"] < 0.04]
+    assert len(rare) == 8
+    assert all(3 <= of["times"] <= 5 for of in rare)  # a fifth is taken: five times is all of them
+    assert told["normal"]["chosen"]["share"] == pytest.approx(0.1, abs=0.01)
+    assert told["coverage"][-1]["chosen"] > told["coverage"][-1]["random"]
 
 
 # ---- reward_std ------------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def choose_diverse(
     u = np.zeros(n) if diagnosed is None else uncertainty(diagnosed.shares_N_C, pool.weights_C)
     order, gains, filled = _greedy(pool, u, passed, count, config)
     rank = {place: number for number, place in enumerate(order, 1)}
-    said = _REASONS[config.mode]
+    said, f1 = _REASONS[config.mode], _f1_of(diagnosed, n)
     choices = [
         Choice(
             study.study_id,
@@ -107,7 +107,7 @@ def choose_diverse(
             rank.get(k),
             said if k in rank else why[k],
             gains[rank[k] - 1] if k in rank else None,
-            {"uncertainty": None if diagnosed is None else float(u[k]), **_f1_of(diagnosed, k)},
+            {"uncertainty": None if diagnosed is None else float(u[k]), **f1[k]},
         )
         for k, study in enumerate(studies)
     ]
@@ -167,6 +167,7 @@ def choose_reward_std(
     ranked = known[np.lexsort((pool.ties_N[known], -std[known]))].tolist()
     chosen = ranked[: bottom_count(config.share, len(std))]
     rank = {place: number for number, place in enumerate(ranked, 1)}
+    f1 = _f1_of(diagnosed, len(std))
     said = f"among the {config.share:.4g} whose completions differ most in diagnostic F1"
     choices = [
         Choice(
@@ -175,7 +176,7 @@ def choose_reward_std(
             rank.get(k),
             "unscored: no reference" if k not in rank else said if rank[k] <= len(chosen) else "",
             float(std[k]) if k in rank else None,
-            _f1_of(diagnosed, k),
+            f1[k],
         )
         for k, study in enumerate(pool.studies)
     ]
@@ -183,10 +184,12 @@ def choose_reward_std(
     return choices, {"cut": min((float(std[k]) for k in chosen), default=None), "gates": {}, **told}
 
 
-def _f1_of(diagnosed: Diagnosed | None, place: int) -> dict[str, float | None]:
-    if diagnosed is None or np.isnan(diagnosed.mean_N[place]):
-        return {"f1_mean": None, "f1_std": None}
-    return {"f1_mean": float(diagnosed.mean_N[place]), "f1_std": float(diagnosed.std_N[place])}
+def _f1_of(diagnosed: Diagnosed | None, n: int) -> list[dict[str, float | None]]:
+    """Mean and standard deviation of the F1 of each of the ``n`` studies; None where they are not known."""
+    if diagnosed is None:
+        return [{"f1_mean": None, "f1_std": None} for _ in range(n)]
+    found = zip(diagnosed.mean_N.tolist(), diagnosed.std_N.tolist(), strict=True)
+    return [{"f1_mean": None if m != m else m, "f1_std": None if s != s else s} for m, s in found]
 
 
 def describe_choice(
