@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import tiny
-from tests.encoder_fixture import write_bert
 
 from radiograd.config import parse_config, read_values
 from radiograd.runs import Run, read_json, read_jsonl
+from tests import tiny
+from tests.encoder_fixture import write_bert
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL: dict[str, dict[str, Any]] = {

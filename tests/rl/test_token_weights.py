@@ -95,9 +95,9 @@ def test_combined_keeps_what_a_single_one_keeps(first, second, bounds):
 
 
 def test_combined_is_the_normalised_mean_of_both():
-    # N(0, 2) = 0.5 + 0.5 * (0, 1.9) / 0.95 = (0.5, 1.5) and N(1, 1) = (1, 1): their mean (0.75, 1.25) has cap
-    # 0.75 + 0.95 * 0.5 = 1.225, mean 0.9875: 0.5 + 0.5 * (0.75, 1.225) / 0.9875
-    expected = 0.5 + 0.5 * np.array([0.75, 1.225]) / 0.9875
+    # (0, 2) capped and over its mean is (0, 1.9) / 0.95 = (0, 2), (1, 1) is (1, 1): their mean (0.5, 1.5) has cap
+    # 0.5 + 0.95 * 1 = 1.45, mean 0.975: 0.5 + 0.5 * (0.5, 1.45) / 0.975
+    expected = 0.5 + 0.5 * np.array([0.5, 1.45]) / 0.975
     np.testing.assert_allclose(combined([[0, 2]], [[1, 1]], [[1, 1]]), [expected], atol=1e-9)
 
 

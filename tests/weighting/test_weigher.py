@@ -13,7 +13,7 @@ from tests.tiny import studies
 from radiograd.config import TokenWeightConfig
 from radiograd.errors import ConfigError
 from radiograd.labelers.classifier import PieceGradients
-from radiograd.rl.token_weights import normalise
+from radiograd.rl.token_weights import combined, normalise
 from radiograd.text.labels import label_set
 from radiograd.weighting import Completion, TokenWeigher, agreement, load_classifier
 from radiograd.weighting.gradients import Gradients
@@ -184,8 +184,8 @@ def test_weights_have_mean_1_are_within_bounds_and_never_turn_a_sign(by, texts, 
     assert agreement(weigher(by).weigh(rows, [reference] * len(rows))).keys() <= {
         "effective_share",
         "correlation",
-        "weight_evidence",
-        "weight_rest",
+        "evidence",
+        "rest",
     }
 
 
@@ -214,8 +214,10 @@ def test_combined_follows_both():
     np.testing.assert_array_equal(both.tfidf, found["tfidf"].tfidf)
     np.testing.assert_array_equal(both.gradient, found["gradient"].gradient)
     free = ~both.fixed
-    mean = (found["tfidf"].weights + found["gradient"].weights)[free] / 2
-    np.testing.assert_allclose(both.weights[free], normalise([mean], [np.ones_like(mean)])[0])
+    values = found["tfidf"].tfidf[free], found["gradient"].gradient[free]
+    np.testing.assert_allclose(both.weights[free], combined(*([v] for v in values), [free[free]])[0])
+    for by in ("tfidf", "gradient"):
+        assert np.corrcoef(both.weights[free], found[by].weights[free])[0, 1] > 0.5
 
 
 def test_shuffled_has_the_same_weights_elsewhere_and_draws_the_same_again():
@@ -281,8 +283,8 @@ def test_agreement_by_hand():
     logged = agreement([found])
     w = found.weights
     assert logged["effective_share"] == pytest.approx(w.sum() ** 2 / (5 * (w**2).sum()))
-    assert logged["weight_evidence"] == pytest.approx(w[1])
-    assert logged["weight_rest"] == pytest.approx(w[[0, 2, 3]].mean())
+    assert logged["evidence"] == pytest.approx(w[1])
+    assert logged["rest"] == pytest.approx(w[[0, 2, 3]].mean())
     a, b = (np.minimum(v[:4], np.percentile(v[:4], 95)) for v in (found.tfidf, found.gradient))
     assert logged["correlation"] == pytest.approx(np.corrcoef(a, b)[0, 1])
 
@@ -292,7 +294,7 @@ def test_agreement_leaves_out_what_nothing_says_anything_about():
     [empty] = weigher("combined").weigh([completion("")], ["Effusion."])
     assert agreement([empty]) == {"effective_share": 1.0}
     [uniform] = weigher("uniform").weigh([completion("Is seen")], ["Effusion."])
-    assert agreement([uniform]) == {"effective_share": 1.0, "weight_rest": 1.0}
+    assert agreement([uniform]) == {"effective_share": 1.0, "rest": 1.0}
 
 
 # ---- which classifier ------------------------------------------------------------------------------------------------

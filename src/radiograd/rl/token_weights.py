@@ -47,14 +47,17 @@ def combined(
     *,
     held_B_T: Any = None,
 ) -> Any:
-    """N(0.5 N(a) + 0.5 N(b)), shapes and errors as in :func:`normalise`.
+    """N(0.5 a' + 0.5 b'), a' and b' capped and divided by their means; shapes and errors as in :func:`normalise`.
+
+    Uniform weight is mixed in once, at the end: N of each part and of their sum would leave a quarter of what tells
+    tokens apart at ``eta`` 0.5.
 
     ``held_B_T``: (B, T) bool, tokens that may not weigh more than the heaviest of the others of their row.
     """
     _check(eta, low, high)
     a, mask = _rows(a_B_T, mask_B_T)
     b, _ = _rows(b_B_T, mask_B_T)
-    mean = 0.5 * _normalise(a, mask, eta, low, high) + 0.5 * _normalise(b, mask, eta, low, high)
+    mean = 0.5 * _even(a, mask) + 0.5 * _even(b, mask)
     if held_B_T is not None:
         mean = held_down(mean, mask, held_B_T)
     return _like(_normalise(mean, mask, eta, low, high), a_B_T)
@@ -108,14 +111,19 @@ def capped(values_B_T: Any, mask_B_T: Any) -> Any:
 
 
 def _normalise(values: _Floats, mask: _Bools, eta: float, low: float, high: float) -> _Floats:
+    return _into_bounds(np.where(mask, eta + (1.0 - eta) * _even(values, mask), 0.0), mask, low, high)
+
+
+def _even(values: _Floats, mask: _Bools) -> _Floats:
+    """Capped and divided by their mean over the mask: mean 1; a row of zeros becomes ones."""
     count = np.maximum(mask.sum(axis=1, keepdims=True), 1)
     largest = values.max(axis=1, initial=0.0)[:, None]
     alive = largest > 0
     # by the largest first: sums of values near the largest float would overflow
     scaled = _capped(np.divide(values, largest, out=np.zeros_like(values), where=alive), mask)
     mean = scaled.sum(axis=1, keepdims=True) / count
-    even = np.divide(scaled, mean, out=mask.astype(np.float64), where=alive)
-    return _into_bounds(np.where(mask, eta + (1.0 - eta) * even, 0.0), mask, low, high)
+    even: _Floats = np.divide(scaled, mean, out=mask.astype(np.float64), where=alive)
+    return even
 
 
 def _capped(values: _Floats, mask: _Bools) -> _Floats:

@@ -14,8 +14,8 @@ def agreement(weighted: Sequence[Weighted]) -> dict[str, float]:
     """Means over completions; a name is left out where no completion says anything about it.
 
     ``effective_share``: (sum w)^2 / (T sum w^2) over all tokens. ``correlation``: Pearson's of the TF-IDF and gradient
-    values, capped as the weights are, over the tokens that are not fixed, where both vary. ``weight_evidence`` and
-    ``weight_rest``: the mean weight of tokens that our rules rest a label on and of the others, fixed ones left out,
+    values, capped as the weights are, over the tokens that are not fixed, where both vary. ``evidence`` and
+    ``rest``: the mean weight of tokens that our rules rest a label on and of the others, fixed ones left out,
     over all tokens of all completions.
     """
     found: dict[str, list[float]] = {}
@@ -32,7 +32,7 @@ def agreement(weighted: Sequence[Weighted]) -> dict[str, float]:
                 found.setdefault("correlation", []).append(float(np.corrcoef(a, b)[0, 1]))
         evidence.append(row.weights[free & row.evidence])
         rest.append(row.weights[free & ~row.evidence])
-    for name, parts in (("weight_evidence", evidence), ("weight_rest", rest)):
+    for name, parts in (("evidence", evidence), ("rest", rest)):
         if any(len(part) for part in parts):
             found[name] = np.concatenate(parts).tolist()
     return {name: float(np.nanmean(values)) for name, values in found.items() if not np.isnan(values).all()}
