@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 CAP = 95.0
 """Percentile of a row above which no value counts for more."""
+_NOTHING = 1e-12
+"""At and below which a value of mean 1 is 0: no scale should have to bring it into bounds."""
 _HALVINGS = 64
 """Of the interval that holds the logarithm of the scale: from at most 1,500 to less than a float64 can tell."""
 
@@ -111,7 +113,8 @@ def capped(values_B_T: Any, mask_B_T: Any) -> Any:
 
 
 def _normalise(values: _Floats, mask: _Bools, eta: float, low: float, high: float) -> _Floats:
-    return _into_bounds(np.where(mask, eta + (1.0 - eta) * _even(values, mask), 0.0), mask, low, high)
+    mixed = eta + (1.0 - eta) * _even(values, mask)
+    return _into_bounds(np.where(mask & (mixed > _NOTHING), mixed, 0.0), mask, low, high)
 
 
 def _even(values: _Floats, mask: _Bools) -> _Floats:
