@@ -130,8 +130,8 @@ class FindingClassifier:
         """
         if mode not in MODES:
             raise UsageError(f"no gradient mode is called {mode!r}.{did_you_mean(str(mode), MODES)}")
-        wanted = [self._target(target) for target in targets]
-        encoded, wanted = self.pieces(texts), [target for _, target in zip(texts, wanted, strict=True)]
+        wanted = [self._target(target) for _, target in zip(texts, targets, strict=True)]
+        encoded = self.pieces(texts)
         found: dict[int, PieceGradients] = {}
         for rows in batches([len(pieces.ids) for pieces in encoded], self.gradient_batch_size):
             values = self._values_of([encoded[row] for row in rows], [wanted[row] for row in rows], mode, steps)

@@ -42,7 +42,7 @@ def evidence_spans(text: str) -> list[Span]:
 @lru_cache(maxsize=2)
 def _findings(name: str) -> frozenset[str]:
     labels: LabelSet = label_set(name)
-    return frozenset(source for sources in labels.labels.values() for source in sources) | labels.also
+    return frozenset(source for sources in labels.labels.values() for source in sources)
 
 
 def inside(text: str, spans: Sequence[Span]) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from radiograd.weighting.completion import Completion
 
 _Offsets = NDArray[np.int64]
-_BROKEN = "�"
+_BROKEN = "\ufffd"
 """What stands for bytes that make no character (yet)."""
 
 
