@@ -232,7 +232,7 @@ def test_every_value_falls_into_one_bin_inside_the_chart(a: list[float], b: list
 def test_paired_bars_are_as_long_as_their_shares() -> None:
     svg = paired_bars({"Edema": (0.04, 0.2), "<b>": (0.1, 0.0)}, ("natural", "chosen"), "Prevalence")
     drawn = ElementTree.fromstring(svg)
-    rows = [one for one in drawn.iter(f"{SVG}g")]
+    rows = list(drawn.iter(f"{SVG}g"))
     lengths = [[float(bar.get("width", "")) for bar in row.findall(f"{SVG}rect")] for row in rows]
     # the axis runs from 0 to 20 % over 512 - 168 - 96 = 248
     assert lengths == [[pytest.approx(49.6), pytest.approx(248.0)], [pytest.approx(124.0), 0.0]]
