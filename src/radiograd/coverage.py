@@ -60,7 +60,7 @@ class Coverage:
     many studies are to be chosen. ValueError for more than 62 labels or a count below 1.
 
     Without 1 / sqrt(m) the marginal gain of a signature, times m, would grow as sqrt(m) while that of a label does not
-    depend on m: at 80,000 of 400,000 studies labels would no longer count.
+    depend on m: with m = 80,000 and eta = 0.5 to a hundred times that of a label (docs/decisions/0013).
     """
 
     present_N_C: Bools
