@@ -205,12 +205,12 @@ def _weigh(
 ) -> list[_Weighted]:
     from radiograd.models import load_tokenizer
     from radiograd.report.heat import read_tokens
-    from radiograd.studies import aligned_on
+    from radiograd.studies import read_split
     from radiograd.weighting import TokenWeigher, completion_of
 
     section = run.config.section
     tokenizer = load_tokenizer(run.config.model)
-    known = [text for study in aligned_on(run) if (text := study.sections.text(section))]
+    known = [text for study in read_split(run, "train") if (text := study.sections.text(section))]
     completions = [
         completion_of(
             tokenizer,

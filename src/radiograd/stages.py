@@ -117,7 +117,7 @@ def align(run: Run) -> Mapping[str, Any]:
         return train_more(run, left)
     from radiograd.train.grpo import train_grpo
 
-    return train_grpo(run, left)
+    return train_grpo(run, left, known=read_split(run, "train"))
 
 
 def generate(run: Run, eval_set: str = "test") -> Mapping[str, Any]:

@@ -48,10 +48,11 @@ _ONE_SIDED = 0.9
 """Share of critical studies above which a clip range by case is told to be nearly the same for all."""
 
 
-def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
+def train_grpo(run: Run, train: Sequence[Study], known: Sequence[Study] | None = None) -> dict[str, Any]:
     """Align the SFT policy of ``run`` on ``train`` and write the adapter to ``align/adapter``.
 
     The SFT adapter is merged first, so the new adapter switched off is the SFT policy: the reference of the KL term.
+    ``known``: the studies whose references say which words are rare, for token weights (None = ``train``).
     A redaction mark in a reference would be paid for: ``prompts.alignable`` says what becomes of such studies.
     """
     config = run.config
@@ -77,7 +78,7 @@ def train_grpo(run: Run, train: Sequence[Study]) -> dict[str, Any]:
         run=run,
         reward=reward,
         monitor=monitor,
-        weigher=load_weigher(run, references),
+        weigher=load_weigher(run, [text for s in known or train if (text := s.sections.text(config.section))]),
         studies={study.study_id: study for study in studies},
         sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
         model=model,
