@@ -36,27 +36,23 @@ class Replay(grpo.PolicyTrainer):
         return completions, None
 
 
-class Weighted(Replay):
-    """A weight for each token, which follows from the token."""
-
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output = super()._generate_and_score_completions(inputs)
-        weights = 0.5 + output["completion_ids"] % 7 / 6
-        output["advantages"] = output["advantages"].unsqueeze(-1) * weights
-        return output
-
-
 def main(folder: str, model: str, micro_batch: str, beta: str, reward: str, clip: str, guard: str = "{}") -> None:
     """Train; the run's folder says the rest."""
     from tests.train.test_grpo import STUDIES, _run
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    weight = "tfidf" if clip == "critical" else "uniform"
     shape = {"prompts": 4, "micro_batch": int(micro_batch), "beta": float(beta), "lr": 1e-3, "clip": clip}
     run = _run(
-        Path(folder), Path(model), **shape, reward={f"tests.train.test_grpo:{reward}": 1.0}, guard=json.loads(guard)
+        Path(folder),
+        Path(model),
+        **shape,
+        token_weight=weight,
+        reward={f"tests.train.test_grpo:{reward}": 1.0},
+        guard=json.loads(guard),
     )
-    grpo.PolicyTrainer = Weighted if clip == "critical" else Replay  # type: ignore[misc]
+    grpo.PolicyTrainer = Replay  # type: ignore[misc]
     grpo.train_grpo(run, [replace(study, critical=number % 2 == 0) for number, study in enumerate(STUDIES)])
 
 
