@@ -24,11 +24,29 @@ Labels = Mapping[str, Status]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One film of a study. ``path`` may be None when only the identifier is known."""
+    """One film of a study. ``path`` may be None when only the identifier is known.
+
+    ``width`` and ``height``: pixels of the film as it was taken, which a copy that was scaled or squashed no longer
+    has; None = unknown.
+    """
 
     image_id: str
     path: Path | None = None
     view: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; :meth:`from_json` gives back an equal Image."""
+        size = {"width": self.width, "height": self.height}
+        path = None if self.path is None else str(self.path)
+        return {"image_id": self.image_id, "path": path, "view": self.view, **size}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Image:
+        """The inverse of :meth:`to_json`. KeyError when a field is missing."""
+        path = None if row["path"] is None else Path(row["path"])
+        return cls(row["image_id"], path, row["view"], row.get("width"), row.get("height"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +117,7 @@ class Study:
             "sections": {name: self.sections.text(name) for name in SECTION_NAMES},
             "spans": {name: list(span) for name, span in self.sections.spans.items()},
             "ambiguous": self.sections.ambiguous,
-            "images": [
-                {"image_id": i.image_id, "path": None if i.path is None else str(i.path), "view": i.view}
-                for i in self.images
-            ],
+            "images": [image.to_json() for image in self.images],
             "prior": self.prior,
             "indication": self.indication,
             "codes": list(self.codes),
@@ -121,9 +136,7 @@ class Study:
             source=row["source"],
             sections=Sections(**row["sections"], spans=spans, ambiguous=row["ambiguous"]),
             split=row["split"],
-            images=tuple(
-                Image(i["image_id"], None if i["path"] is None else Path(i["path"]), i["view"]) for i in row["images"]
-            ),
+            images=tuple(Image.from_json(image) for image in row["images"]),
             prior=row["prior"],
             indication=row["indication"],
             codes=tuple(row["codes"]),
