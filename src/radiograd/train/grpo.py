@@ -29,7 +29,7 @@ from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
 from radiograd.monitor import TextMonitor
 from radiograd.prompts import Prompter, alignable
-from radiograd.rewards import CombinedReward, phase_weights, reward_of, second_phase
+from radiograd.rewards import CombinedReward, phase_weights, reward_of
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.rl.clipping import critical_aware
 from radiograd.runs import Run, write_jsonl
@@ -261,9 +261,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _enter_phase(self, mode: str) -> None:
         """Give the reward the weights of the phase that this rollout belongs to."""
         align = self.run.config.grpo
-        second = second_phase(align)
-        if second is not None:
-            later = self.state.global_step // self.num_iterations >= second
+        if align.second_phase is not None:
+            later = self.state.global_step // self.num_iterations >= align.second_phase
             self.reward.reweigh(phase_weights(align, "last" if later else "first"))
             self._metrics[mode]["reward/phase"].append(2.0 if later else 1.0)
 
