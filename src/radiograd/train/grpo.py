@@ -61,6 +61,8 @@ def train_grpo(run: Run, train: Sequence[Study], known: Sequence[Study] | None =
     references = [text for study in train if (text := study.sections.text(config.section))]
     reward.prepare(references)
     settings.forget_peak()
+    # first: it gives each process its GPU, and what is loaded later on "cuda" must lie on that one
+    args = settings.one_device(arguments(config, folder / "checkpoints"))
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
     prompter = Prompter(tokenizer, config.model, config.task)
@@ -82,7 +84,7 @@ def train_grpo(run: Run, train: Sequence[Study], known: Sequence[Study] | None =
         studies={study.study_id: study for study in studies},
         sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
         model=model,
-        args=settings.one_device(arguments(config, folder / "checkpoints")),
+        args=args,
         train_dataset=Dataset.from_list(
             [{"prompt": prompts[i].content, "study_id": prompts[i].study_id} for i in order]
         ),
