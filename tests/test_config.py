@@ -232,6 +232,13 @@ def test_every_shipped_configuration_comes_back_from_its_own_json(name: str) -> 
     assert digest(again) == digest(config)
 
 
+@pytest.mark.parametrize("name", ["deer", "all"])
+def test_token_weights_of_a_shipped_configuration_are_changed_by_name_or_by_key(name: str) -> None:
+    assert load_config(name, ["align.token_weight=shuffled"]).grpo.token_weight.by == "shuffled"
+    changed = load_config(name, ["align.token_weight.eta=0"]).grpo.token_weight
+    assert (changed.by, changed.eta) == ("combined", 0.0)
+
+
 def test_a_file_of_ones_own_goes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert shipped("quickstart") == SHIPPED_CONFIGS / "quickstart.yaml"
