@@ -139,6 +139,12 @@ def test_without_a_type_the_alignment_is_grpo(tmp_path: Path, text: str) -> None
         _ = config.dpo
 
 
+def test_the_reward_of_a_run_with_two_is_the_one_it_is_evaluated_by(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, "align: {reward: diagnostic, reward_schedule: {reward: {bleu2: 2}}}"))
+    assert config.grpo.reward == {"diagnostic_f1": 1.0}
+    assert config.reward == {"bleu2": 2.0}
+
+
 def test_a_type_chooses_the_keys_and_their_defaults(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, "align: {beta: 0.2}"), ["align.type=dpo", "align.anchor=sft"])
     assert config.align == DPOConfig(beta=0.2, anchor="sft")
