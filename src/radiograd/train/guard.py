@@ -213,10 +213,9 @@ class Guard(TrainerCallback):  # type: ignore[misc]
             total: float | None = row["reward/total"]
             return total
         weights = {term: weight for term, weight in phase_weights(align, "both").items() if weight > 0}
-        values = [row.get(f"reward/{term}") for term in weights]
-        if any(value is None for value in values):
+        if any(row.get(f"reward/{term}") is None for term in weights):
             return None
-        return math.fsum(w * v for w, v in zip(weights.values(), values, strict=True)) / math.fsum(weights.values())
+        return math.fsum(w * row[f"reward/{term}"] for term, w in weights.items()) / math.fsum(weights.values())
 
     def _impressions(self, model: Any) -> tuple[dict[str, str], dict[str, list[int]]]:
         """Study -> greedy text and its tokens, written as :mod:`radiograd.generate` writes."""
