@@ -150,6 +150,13 @@ def test_a_classifier_that_is_named_or_the_runs_own_gives_its_gradients(run: Pat
     assert by_gradient["studies"][0]["tokens"] != own["studies"][0]["tokens"]
 
 
+def test_a_run_whose_own_classifier_is_still_to_be_trained_names_the_stage(run: Path, model: Path) -> None:
+    config = _config(model, {"type": "grpo", "token_weight": "combined"})
+    write_json(run / "config.json", config.model_dump(mode="json"))
+    with pytest.raises(RunError, match=r"not trained its classifier yet; run: radiograd classifier"):
+        explain(run)
+
+
 def test_the_runs_own_kind_of_weight_is_taken(run: Path, model: Path) -> None:
     config = _config(model, {"type": "grpo", "token_weight": {"by": "tfidf", "eta": 1.0}})
     write_json(run / "config.json", config.model_dump(mode="json"))

@@ -139,6 +139,12 @@ def test_without_a_type_the_alignment_is_grpo(tmp_path: Path, text: str) -> None
         _ = config.dpo
 
 
+def test_the_reward_of_a_run_with_two_is_the_one_it_is_evaluated_by(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, "align: {reward: diagnostic, reward_schedule: {reward: {bleu2: 2}}}"))
+    assert config.grpo.reward == {"diagnostic_f1": 1.0}
+    assert config.reward == {"bleu2": 2.0}
+
+
 def test_a_type_chooses_the_keys_and_their_defaults(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, "align: {beta: 0.2}"), ["align.type=dpo", "align.anchor=sft"])
     assert config.align == DPOConfig(beta=0.2, anchor="sft")
@@ -230,6 +236,13 @@ def test_every_shipped_configuration_comes_back_from_its_own_json(name: str) -> 
     again = parse_config(json.loads(json.dumps(config.model_dump(mode="json"))), "config.json")
     assert again == config
     assert digest(again) == digest(config)
+
+
+@pytest.mark.parametrize("name", ["deer", "all"])
+def test_token_weights_of_a_shipped_configuration_are_changed_by_name_or_by_key(name: str) -> None:
+    assert load_config(name, ["align.token_weight=shuffled"]).grpo.token_weight.by == "shuffled"
+    changed = load_config(name, ["align.token_weight.eta=0"]).grpo.token_weight
+    assert (changed.by, changed.eta) == ("combined", 0.0)
 
 
 def test_a_file_of_ones_own_goes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

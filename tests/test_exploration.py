@@ -143,7 +143,13 @@ def test_the_page_warns_when_nearly_all_chosen_studies_are_critical(finished: Ru
         report_run(finished)
         page = (finished.path / "report.html").read_text(encoding="utf-8")
         assert ("are critical: CAPO is then nearly GRPO with eps/4" in page) is warned
+    summary["critical"]["inside"]["share"] = 1.0
+    path.write_text(json.dumps(summary), encoding="utf-8")
+    align = finished.config.grpo.model_copy(update={"clip": "constant"})
+    report_run(Run(finished.path, finished.config.model_copy(update={"align": align})))
+    assert "CAPO" not in (finished.path / "report.html").read_text(encoding="utf-8")
     path.write_text(before, encoding="utf-8")
+    report_run(finished)
 
 
 def test_no_report_text_stands_in_facts_or_summary(finished: Run) -> None:

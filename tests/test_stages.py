@@ -34,6 +34,10 @@ def test_the_programs_are_the_stages_of_a_run_in_their_order() -> None:
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
+def _weighing(**keys: Any) -> dict[str, Any]:
+    return {"align": {"token_weight": {"by": "combined", **keys}}}
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -44,6 +48,12 @@ def test_the_programs_are_the_stages_of_a_run_in_their_order() -> None:
         ({"align": {"reward": {"bleu22": 1.0}}}, r"no reward term is called 'bleu22'\. Did you mean 'bleu2'\?"),
         ({"align": {"reward": {"rougeL": -1.0}}}, r"reward term 'rougeL': weight -1\.0 is not a number of 0 or more"),
         ({"align": {"reward": {"rougeL": 0.0}}}, "at least one term with a weight above 0"),
+        ({"align": {"reward_schedule": {"reward": {"bleu2": 0.0}}}}, "at least one term with a weight above 0"),
+        ({"align": {"reward_schedule": {"reward": {"bleu2": -1.0, "rougeL": 2.0}}}}, r"'bleu2': weight -1\.0 is not"),
+        (_weighing(labeler="chexbert"), "labeler 'chexbert': missing a required argument: 'weights'"),
+        (_weighing(labeler="chexbert", labeler_options={"weights": "nowhere.pth"}), r"nowhere\.pth does not exist"),
+        (_weighing(labeler_options={"folder": "/no/labeler"}), "folder: /no/labeler does not exist"),
+        (_weighing(labeler_options={"devise": "cpu"}), "'embedded': got an unexpected keyword argument 'devise'"),
     ],
 )
 def test_each_wrong_name_is_found_before_anything_else(values: dict[str, Any], said: str) -> None:
@@ -78,6 +88,14 @@ def test_a_model_that_is_not_there_is_found_without_loading_weights(name: str, s
 def test_a_folder_that_holds_no_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no config\.json; give the folder save_pretrained wrote"):
         stages.check_model(parse_config({"model": {"name": str(tmp_path)}}, "test"))
+
+
+def test_an_encoder_of_the_classifier_that_is_no_folder_is_found_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    values = {"model": {"name": str(tmp_path)}, **_weighing(encoder="somebody/bert")}
+    with pytest.raises(ModelError, match=r"align\.token_weight\.encoder: somebody/bert is no folder"):
+        stages.check_model(parse_config(values, "test"))
+    stages.check_model(parse_config({**values, **_weighing(encoder=str(tmp_path))}, "test"))
 
 
 def test_a_model_folder_is_only_looked_at(tmp_path: Path) -> None:

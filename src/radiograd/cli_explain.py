@@ -191,6 +191,8 @@ def _classifier(
     if folder is not None:
         settings = settings.model_copy(update={"labeler": "embedded", "labeler_options": {}})
     elif settings.labeler == "embedded" and "folder" not in settings.labeler_options:
+        if not own.is_dir() and run.config.trains_classifier:
+            raise RunError(f"{run.path} has not trained its classifier yet; run: radiograd classifier {run.path}")
         if not own.is_dir():
             raise UsageError(
                 f"{run.path} has no classifier, and weights by {settings.by} take its gradient; add --by tfidf, or "

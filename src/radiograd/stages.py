@@ -18,7 +18,7 @@ from radiograd.config import (
     NoAlignConfig,
     RunConfig,
 )
-from radiograd.errors import AssetError, ConfigError, DataError, RunError
+from radiograd.errors import AssetError, ConfigError, DataError, ModelError, RunError
 from radiograd.preferences import fingerprint as fingerprint_pairs
 from radiograd.preferences import parse_pairs
 from radiograd.runs import Run, read_json, stages_of, write_json, write_jsonl
@@ -198,7 +198,8 @@ def check_names(config: RunConfig) -> None:
     for name in config.evaluate.baselines:
         baselines.check(name)
     if config.reward is not None:
-        reward_of(config)
+        for phase in ("first", "last"):
+            reward_of(config, phase)
         gold_panel(config)
     if isinstance(config.align, DPOConfig):
         _check_pairs_of(config)
@@ -207,6 +208,8 @@ def check_names(config: RunConfig) -> None:
             load_metric(name)
     if config.asks_criticality:
         _check_criticality_of(config)
+    if isinstance(config.align, GRPOConfig) and config.align.token_weight.needs_classifier:
+        _check_labeler_of(config)
     require_train_extra()
 
 
@@ -229,6 +232,19 @@ def _check_criticality_of(config: RunConfig) -> None:
     asked = config.criticality
     if asked.source == "judge":
         prepare_judge(asked.judge, asked.judge_options, credentialed=not config.data.public)
+
+
+def _check_labeler_of(config: RunConfig) -> None:
+    """The options of the labeler whose gradient weighs tokens, and whether the files that they name are there."""
+    from radiograd.labelers import check_labeler
+
+    asked = config.grpo.token_weight
+    own = {"folder": ""} if config.trains_classifier else {}
+    check_labeler(asked.labeler, {**own, **asked.labeler_options})
+    for key in ("folder", "weights", "vocabulary"):
+        path = asked.labeler_options.get(key)
+        if path is not None and not Path(str(path)).expanduser().exists():
+            raise ConfigError(f"align.token_weight.labeler_options.{key}: {path} does not exist")
 
 
 _ENCODED = ("bertscore", "embedscore")
@@ -270,8 +286,11 @@ def check_model(config: RunConfig) -> None:
         load_tokenizer(config.model)
     if _needs_encoder(config):
         encoders.locate(encoders.DEFAULT)
-    if config.trains_classifier:
-        encoders.locate(config.grpo.token_weight.encoder)
+    if config.trains_classifier and not Path(encoders.locate(config.grpo.token_weight.encoder)).is_dir():
+        raise ModelError(
+            f"align.token_weight.encoder: {config.grpo.token_weight.encoder} is no folder; "
+            "give minilm or the folder of another BERT"
+        )
 
 
 def check_source(run: Run) -> None:

@@ -19,7 +19,6 @@ from radiograd.rewards import (
     phase_weights,
     reward_of,
     score_cases,
-    second_phase,
 )
 from radiograd.types import Case, Score, Sections, Study
 
@@ -465,7 +464,7 @@ def test_a_schedule_has_two_rewards_over_the_same_terms() -> None:
     assert weights["first"] == {"diagnostic_f1": 1.0, "bleu2": 0.0}
     assert weights["last"] == {"diagnostic_f1": 1.0, "bleu2": 3.0}
     assert weights["both"] == {"diagnostic_f1": pytest.approx(0.625), "bleu2": pytest.approx(0.375)}
-    assert second_phase(config.grpo) == 3  # of five rollouts the first three are the first half
+    assert config.grpo.second_phase == 3  # of five rollouts the first three are the first half
     for phase, expected in weights.items():
         assert {term.name: term.weight for term in reward_of(config, phase).terms} == expected
 
@@ -473,4 +472,14 @@ def test_a_schedule_has_two_rewards_over_the_same_terms() -> None:
 def test_without_a_schedule_every_phase_is_the_reward() -> None:
     align = parse_config({"align": {"reward": {"rougeL": 2.0, "bleu1": 0.0}}}, "x").grpo
     assert phase_weights(align, "first") == phase_weights(align, "both") == {"rougeL": 2.0, "bleu1": 0.0}
-    assert second_phase(align) is None
+    assert align.second_phase is None
+
+
+@pytest.mark.parametrize(("after", "rollouts", "begins"), [(0.5, 2, 1), (0.9, 10, 9), (0.95, 10, None), (0.5, 1, None)])
+def test_a_second_reward_without_a_rollout_is_refused(after: float, rollouts: int, begins: int | None) -> None:
+    values = {"align": {"rollouts": rollouts, "reward_schedule": {"after": after}}}
+    if begins is not None:
+        assert parse_config(values, "x").grpo.second_phase == begins
+        return
+    with pytest.raises(ConfigError, match="none is left for the second reward; lower after, or raise rollouts"):
+        parse_config(values, "x")

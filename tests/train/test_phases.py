@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.train.test_grpo import STUDIES, _run
 
 from radiograd.monitor import panel_names
-from radiograd.runs import read_jsonl
+from radiograd.runs import read_jsonl, write_jsonl
 from radiograd.train.grpo import train_grpo
 from radiograd.types import Case, Score
 
@@ -45,6 +46,28 @@ def test_one_phase_is_what_the_trainer_always_did(sharp_model: Path, tmp_path: P
         train_grpo(run, STUDIES)
         rows.append([row["loss"] for row in read_jsonl(run.path / "metrics.jsonl") if row["stage"] == "align"])
     assert rows[0] == pytest.approx(rows[1], abs=1e-6)
+
+
+def test_the_guard_measures_the_rollouts_of_both_phases_alike(sharp_model: Path, tmp_path: Path) -> None:
+    run = _run(
+        tmp_path,
+        sharp_model,
+        rollouts=4,
+        reward={E: 2.0},
+        reward_schedule={"after": 0.5, "reward": {A: 0.5, E: 0.5}},
+        guard={"every": 1, "studies": 8, "gold": ["rougeL"]},
+    )
+    val = [replace(study, study_id=f"v{study.study_id}") for study in STUDIES[:8]]
+    write_jsonl(run.path / "data" / "val.jsonl", [study.to_json() for study in val])
+    train_grpo(run, STUDIES)
+    first, *looks = read_jsonl(run.path / "guard.jsonl")
+    logged = [row for row in run.metrics("align") if "reward/phase" in row]
+    assert [row["reward/phase"] for row in logged] == [1.0, 1.0, 2.0, 2.0]
+    # E pays all of the first phase and half of the second: three quarters of their mean
+    both = [0.75 * row[f"reward/{E}"] + 0.25 * row[f"reward/{A}"] for row in logged]
+    assert first["rollouts"] is None
+    assert [look["rollouts"] for look in looks] == pytest.approx(both, abs=1e-5)
+    assert [look["rollouts"] for look in looks] != pytest.approx([row["reward/total"] for row in logged], abs=1e-3)
 
 
 def test_the_panel_shares_nothing_with_either_phase(sharp_model: Path, tmp_path: Path) -> None:

@@ -235,6 +235,8 @@ def test_shuffled_has_the_same_weights_elsewhere_and_draws_the_same_again():
     again = weigher("shuffled").weigh(rows[::-1], references[::-1])[::-1]
     for one, other in zip(dealt, again, strict=True):
         np.testing.assert_array_equal(one.weights, other.weights)
+    odd = completion("no effusion", study_id="s\ud800")  # what a broken file may make of an id
+    assert weigher("shuffled").weigh([odd], references[:1])
     [other_seed] = weigher("shuffled", seed=8).weigh(rows[:1], references[:1])
     assert (other_seed.weights != dealt[0].weights).any()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -202,6 +203,21 @@ class GRPOConfig(Section):
         """The terms that have a weight above 0 at some time."""
         phases = [self.reward] + ([] if self.reward_schedule is None else [self.reward_schedule.reward])
         return tuple(term for term in self.terms if any(phase.get(term, 0.0) > 0 for phase in phases))
+
+    @property
+    def second_phase(self) -> int | None:
+        """The first rollout (from 0) that the second reward pays for; None without a schedule."""
+        later = self.reward_schedule
+        return None if later is None else math.ceil(round(later.after * self.rollouts, 9))
+
+    @model_validator(mode="after")
+    def _second_phase_begins(self) -> GRPOConfig:
+        if self.second_phase is not None and self.second_phase >= self.rollouts:
+            raise ValueError(
+                f"reward_schedule: after {self.second_phase} of {self.rollouts} rollouts none is left for the second "
+                "reward; lower after, or raise rollouts"
+            )
+        return self
 
     @model_validator(mode="after")
     def _clip_acts(self) -> GRPOConfig:

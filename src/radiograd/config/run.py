@@ -185,6 +185,8 @@ class RunConfig(Section):
 
     @property
     def reward(self) -> Mapping[str, float] | None:
-        """The terms of the run's reward and their weights, of its first phase where it has two; None when it is aligned
-        without one."""
-        return self.align.reward if isinstance(self.align, GRPOConfig) else None
+        """The terms of the run's reward and their weights, of its last phase where it has two (what it is evaluated
+        by); None when it is aligned without one."""
+        if not isinstance(self.align, GRPOConfig):
+            return None
+        return self.align.reward if self.align.reward_schedule is None else self.align.reward_schedule.reward

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from radiograd import tables
-from radiograd.charts import Interval, interval_curves, interval_plot, number, standalone
+from radiograd.charts import Interval, interval_curves, interval_plot, standalone
 from radiograd.runs import write_json, write_text
 
 STRATA = {"all": "All", "normal": "Normal", "abnormal": "Abnormal"}
@@ -22,7 +22,7 @@ def write_table(table: Mapping[str, Any], root: Path) -> None:
     if svg is not None:
         write_text(root / "plot.svg", svg)
     for name, drawn in curves(table).items():
-        write_text(root / f"curve-{name}.svg", drawn)
+        write_text(root / f"curve-{name.replace('/', '-')}.svg", drawn)
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
@@ -313,7 +313,7 @@ def _curve(table: Mapping[str, Any], asked: Mapping[str, Any], metric: str) -> s
     kind = table["strata"][0]
     known = {row["label"]: found for row in table["rows"] if (found := _interval(row, kind, metric)) is not None}
     lines = {
-        name: [replace(known[label], label=number(float(x))) for x, label in points.items() if label in known]
+        name: [replace(known[label], label=f"{float(x):.12g}") for x, label in points.items() if label in known]
         for name, points in asked["lines"].items()
     }
     lines = {name: points for name, points in lines.items() if points}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from radiograd.charts import Series, histogram, line_chart, paired_bars
+from radiograd.config import GRPOConfig
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, hundredths, interval
 from radiograd.tables import CRITICALITY_SOURCES, cut_text, normal_text, reached_text
@@ -76,12 +77,12 @@ def _lead(selection: Mapping[str, Any]) -> str:
 
 def _warnings(inputs: Inputs) -> list[str]:
     share, align = critical_share(inputs), inputs.run.config.align
-    if share is None or share <= NEARLY_ALL:
+    if share is None or share <= NEARLY_ALL or not isinstance(align, GRPOConfig) or align.clip != "critical":
         return []
-    factor = f"{align.clip_factor:g}" if align.type == "grpo" else "4"
     return [
         f"{100 * share:.0f} % of the studies that alignment used are critical: CAPO is then nearly GRPO with "
-        f"eps/{factor}. Compare it with that before its clip range by case is called the reason for anything."
+        f"eps/{align.clip_factor:g}. Compare it with that before its clip range by case is called the reason for "
+        "anything."
     ]
 
 

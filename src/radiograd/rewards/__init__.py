@@ -1,6 +1,6 @@
 """Reward terms by name and weight -> one combined reward: the only thing a trainer sees."""
 
-from radiograd.rewards.building import Phase, build_reward, phase_weights, reward_of, second_phase
+from radiograd.rewards.building import Phase, build_reward, phase_weights, reward_of
 from radiograd.rewards.engine import CombinedReward, Pending, ScoringError, Table, Term, score_cases
 from radiograd.rewards.groups import Recipe, totals, variance_shares
 
@@ -16,7 +16,6 @@ __all__ = [
     "phase_weights",
     "reward_of",
     "score_cases",
-    "second_phase",
     "totals",
     "variance_shares",
 ]

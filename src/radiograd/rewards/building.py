@@ -75,11 +75,6 @@ def phase_weights(align: GRPOConfig, phase: Phase) -> dict[str, float]:
     }
 
 
-def second_phase(align: GRPOConfig) -> int | None:
-    """The first rollout (from 0) that the second reward pays for; None without a schedule."""
-    return None if align.reward_schedule is None else math.ceil(round(align.reward_schedule.after * align.rollouts, 9))
-
-
 def reward_of(config: RunConfig, phase: Phase = "first") -> CombinedReward:
     """The reward that ``config.align`` describes, with the weights of a phase: the terms of all phases are computed.
 

@@ -29,7 +29,7 @@ from radiograd.config import RunConfig
 from radiograd.errors import ConfigError
 from radiograd.monitor import TextMonitor
 from radiograd.prompts import Prompter, alignable
-from radiograd.rewards import CombinedReward, phase_weights, reward_of, second_phase
+from radiograd.rewards import CombinedReward, phase_weights, reward_of
 from radiograd.rl.advantages import dead_groups, group_normalised
 from radiograd.rl.clipping import critical_aware
 from radiograd.runs import Run, write_jsonl
@@ -61,6 +61,8 @@ def train_grpo(run: Run, train: Sequence[Study], known: Sequence[Study] | None =
     references = [text for study in train if (text := study.sections.text(config.section))]
     reward.prepare(references)
     settings.forget_peak()
+    # first: it gives each process its GPU, and what is loaded later on "cuda" must lie on that one
+    args = settings.one_device(arguments(config, folder / "checkpoints"))
     set_seed(config.seed + 1)
     tokenizer = models.load_tokenizer(config.model)
     prompter = Prompter(tokenizer, config.model, config.task)
@@ -82,7 +84,7 @@ def train_grpo(run: Run, train: Sequence[Study], known: Sequence[Study] | None =
         studies={study.study_id: study for study in studies},
         sampler=samplers.load_sampler(config, folder / "sampler", model, tokenizer),
         model=model,
-        args=settings.one_device(arguments(config, folder / "checkpoints")),
+        args=args,
         train_dataset=Dataset.from_list(
             [{"prompt": prompts[i].content, "study_id": prompts[i].study_id} for i in order]
         ),
@@ -261,9 +263,8 @@ class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
     def _enter_phase(self, mode: str) -> None:
         """Give the reward the weights of the phase that this rollout belongs to."""
         align = self.run.config.grpo
-        second = second_phase(align)
-        if second is not None:
-            later = self.state.global_step // self.num_iterations >= second
+        if align.second_phase is not None:
+            later = self.state.global_step // self.num_iterations >= align.second_phase
             self.reward.reweigh(phase_weights(align, "last" if later else "first"))
             self._metrics[mode]["reward/phase"].append(2.0 if later else 1.0)
 

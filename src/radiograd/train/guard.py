@@ -30,7 +30,7 @@ from radiograd.errors import RunError
 from radiograd.metrics import Metric, prepare, start
 from radiograd.monitor import Look, TextMonitor, Verdict, Watch, gold_panel, mean_and_error, panel_values, strays
 from radiograd.prompts import Prompter, unredacted
-from radiograd.rewards import score_cases
+from radiograd.rewards import phase_weights, score_cases
 from radiograd.runs import Run, append_jsonl, read_jsonl, write_jsonl
 from radiograd.studies import read_split
 from radiograd.train import settings
@@ -201,9 +201,21 @@ class Guard(TrainerCallback):  # type: ignore[misc]
     def _rollouts(self, state: Any) -> float | None:
         """Mean reward of the rollouts logged since the look before; None when none was, or none could be scored."""
         since = self.rows[-1]["step"] if self.rows else 0
-        logged = [row["reward/total"] for row in state.log_history if row["step"] > since and "reward/total" in row]
+        logged = [self._paid(row) for row in state.log_history if row["step"] > since and "reward/total" in row]
         known = [value for value in logged if value is not None and math.isfinite(value)]
         return math.fsum(known) / len(known) if known else None
+
+    def _paid(self, row: Mapping[str, Any]) -> float | None:
+        """Reward of a logged rollout. Of a reward with two phases the weighted mean of the terms, by the weights of
+        both: what counts in one phase is no measure of the other. None when a term was not scored."""
+        align = self.run.config.grpo
+        if align.reward_schedule is None:
+            total: float | None = row["reward/total"]
+            return total
+        weights = {term: weight for term, weight in phase_weights(align, "both").items() if weight > 0}
+        if any(row.get(f"reward/{term}") is None for term in weights):
+            return None
+        return math.fsum(w * row[f"reward/{term}"] for term, w in weights.items()) / math.fsum(weights.values())
 
     def _impressions(self, model: Any) -> tuple[dict[str, str], dict[str, list[int]]]:
         """Study -> greedy text and its tokens, written as :mod:`radiograd.generate` writes."""

@@ -125,7 +125,7 @@ class TokenWeigher:
 
     def _lot(self, completion: Completion) -> np.random.Generator:
         """A generator of its own for each seed, study and text: a resumed run draws the same."""
-        key = f"{self._seed}\0{completion.study_id}\0{completion.text}".encode()
+        key = f"{self._seed}\0{completion.study_id}\0{completion.text}".encode("utf-8", "surrogatepass")
         return np.random.default_rng(list(hashlib.sha256(key).digest()))
 
 
