@@ -22,6 +22,7 @@ from radiograd.errors import AssetError, ConfigError, DataError, ModelError, Run
 from radiograd.preferences import fingerprint as fingerprint_pairs
 from radiograd.preferences import parse_pairs
 from radiograd.runs import Run, read_json, stages_of, write_json, write_jsonl
+from radiograd.selection import by_lot
 from radiograd.studies import aligned_on, fine_tuned_on, left_to_alignment, read_split
 from radiograd.types import SPLITS, Study
 
@@ -87,12 +88,19 @@ def classifier(run: Run) -> Mapping[str, Any]:
     folder = run.path / "classifier"
     shutil.rmtree(folder, ignore_errors=True)
     facts = embedded.train(
-        embedded.whole_reports(read_split(run, "train")),
+        embedded.whole_reports(_classifier_studies(run.config, read_split(run, "train"))),
         folder,
         encoder=Path(encoders.locate(run.config.grpo.token_weight.encoder)),
         settings=embedded.Settings(epochs=run.config.grpo.token_weight.epochs),
     )
     return {**facts["texts"], "accuracy": facts["held_out"]["accuracy"], "macro_f1": facts["held_out"]["macro_f1"]}
+
+
+def _classifier_studies(config: RunConfig, train: Sequence[Study]) -> list[Study]:
+    """The studies whose reports the classifier learns from: at most ``token_weight.reports``, in the order given."""
+    drawn = by_lot([study.study_id for study in train], config.split_seed, "classifier")
+    chosen = set(drawn[: config.grpo.token_weight.reports])
+    return [study for study in train if study.study_id in chosen]
 
 
 def pairs(run: Run) -> Mapping[str, Any]:
@@ -353,6 +361,9 @@ def dry_run(config: RunConfig) -> dict[str, Any]:
         "sft_tokens": round(trained(for_sft) * config.sft.epochs),
         **sampling,
         **plan_exploration(config, left, mean_prompt, trained(for_sft)),
+        **(
+            {"classifier_reports": len(_classifier_studies(config, prepared.train))} if config.trains_classifier else {}
+        ),
         "optimiser_steps": {
             "sft": _sft_steps(config.sft, len(for_sft)),
             "align": steps,

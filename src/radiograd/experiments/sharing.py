@@ -142,7 +142,7 @@ def _copy_classifier(run: Run, source: Run, where: dict[str, str]) -> bool:
     if not source.done("classifier") or CLASSIFIER in taken_over(source.path):
         return False
     ours, theirs = (one.config.grpo.token_weight for one in (run, source))
-    if (ours.epochs, ours.encoder) != (theirs.epochs, theirs.encoder):
+    if (ours.epochs, ours.encoder, ours.reports) != (theirs.epochs, theirs.encoder, theirs.reports):
         return False
     _copy_folder(source.path / "classifier", run.path / "classifier")
     _mark_copied(run, source, "classifier", where)

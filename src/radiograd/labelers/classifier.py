@@ -164,8 +164,8 @@ class FindingClassifier:
 
     def _count_cut(self, texts: Sequence[str], cut: Mapping[str, bool]) -> None:
         now = sum(cut[text] for text in texts)
-        self.cut += now
-        if now:
+        first, self.cut = not self.cut, self.cut + now
+        if now and first:  # a trainer asks at every rollout
             log.warning("%d of %d texts are longer than %d word pieces and were cut", now, len(texts), self._max_tokens)
 
     def _target(self, target: Target) -> list[tuple[int, int | None]]:
