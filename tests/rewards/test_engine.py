@@ -440,6 +440,16 @@ def test_other_weights_make_another_total_of_the_same_values() -> None:
     assert reward.signature != build_reward({"rougeL": 1.0, "bleu1": 0.0}).signature
 
 
+def test_a_reward_of_other_weights_shares_its_terms_and_leaves_the_first_alone() -> None:
+    reward = build_reward({"rougeL": 1.0, "tfidf_overlap": 0.0})
+    reward.prepare(["no acute disease", "small effusion"])
+    other = reward.reweighed({"tfidf_overlap": 1.0})
+    assert [term.metric for term in other.terms] == [term.metric for term in reward.terms]
+    assert [term.weight for term in reward.terms] == [1.0, 0.0]
+    (score,) = other.score([case("no acute disease")])  # counts documents, and was told them once
+    assert score.value == score.parts["tfidf_overlap"]
+
+
 def test_what_a_term_could_not_score_is_asked_again_once_it_counts() -> None:
     reward = CombinedReward([Term("half", half, 1.0, "half"), Term("unsure", unsure, 0.0, "unsure")])
     assert reward.score([case("")])[0].value == 0.5

@@ -141,6 +141,20 @@ class CombinedReward:
         self.recipe = replace(self.recipe, weights=tuple(term.weight for term in self.terms))
         self._cache.clear()
 
+    def reweighed(self, weights: Mapping[str, float]) -> CombinedReward:
+        """Another reward of the same terms, judge and all, with other weights; see :meth:`reweigh`."""
+        recipe = self.recipe
+        other = CombinedReward(
+            self.terms,
+            self._cache_size,
+            combine=recipe.combine,
+            spread=recipe.spread,
+            format_penalty=recipe.format_penalty,
+            length_control=recipe.length_control,
+        )
+        other.reweigh(weights)
+        return other
+
     @property
     def signature(self) -> str:
         """Weights and signatures of the terms, and everything of the recipe that can change a number."""

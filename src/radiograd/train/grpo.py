@@ -72,9 +72,8 @@ def train_grpo(run: Run, train: Sequence[Study], known: Sequence[Study] | None =
     order = distinct_batches(len(studies), config.grpo.prompts, config.grpo.rollouts, rng)
     model = models.load_policy(config.model, merged=[run.path / "sft" / "adapter"])
     monitor = TextMonitor(references)
-    watched = reward if config.grpo.reward_schedule is None else reward_of(config, "both")
-    if watched is not reward:
-        watched.prepare(references)
+    scheduled = config.grpo.reward_schedule is not None
+    watched = reward.reweighed(phase_weights(config.grpo, "both")) if scheduled else reward
     watching = guard.load_guard(run, watched, prompter, references, monitor)
     trainer = PolicyTrainer(
         run=run,

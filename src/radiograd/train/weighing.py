@@ -37,6 +37,7 @@ class RolloutWeights:
         self.weigher, self._tokenizer, self._studies, self._section = weigher, tokenizer, studies, section
         self.weighted: list[Weighted | None] = []
         """Of each completion of the last rollout; None = not weighed."""
+        self._live: list[bool] = []
         self.seconds = 0.0
         """That the last rollout took."""
 
@@ -48,13 +49,13 @@ class RolloutWeights:
         ``ids``, ``mask``: (B, T), the completions with their end tokens. ``show``: weigh every completion.
         """
         started = time.perf_counter()
-        live = (advantages_B != 0).tolist()
-        rows = [row for row, moves in enumerate(live) if moves or show]
+        self._live = (advantages_B != 0).tolist()
+        rows = [row for row, moves in enumerate(self._live) if moves or show]
         tokens = [ids_B_T[row][mask_B_T[row].bool()].tolist() for row in rows]
         names = [study_ids[row] for row in rows]
         references = [self._studies[name].sections.text(self._section) or "" for name in names]
         found = self.weigher.weigh(completions_of(self._tokenizer, names, tokens), references)
-        self.weighted = [None] * len(live)
+        self.weighted = [None] * len(self._live)
         shares = torch.ones(mask_B_T.shape, dtype=torch.float64)
         for row, weighted in zip(rows, found, strict=True):
             self.weighted[row] = weighted
@@ -64,5 +65,6 @@ class RolloutWeights:
         return advantages_B.unsqueeze(-1) * shares
 
     def told(self) -> dict[str, float]:
-        """What is logged of the last rollout: how unequal the weights were and where they went."""
-        return agreement([weighted for weighted in self.weighted if weighted is not None])
+        """What is logged of the last rollout: how unequal the weights of what moves the policy were, and where they
+        went."""
+        return agreement([w for w, moves in zip(self.weighted, self._live, strict=True) if w is not None and moves])
