@@ -119,7 +119,7 @@ def _on_disk(named: Iterable[str], root: Path | None, any_ending: bool) -> dict[
     for folder, members in folders.items():
         if len(members) < _LISTED and not any_ending:
             name, file = members[0]
-            if Path(folder, file).exists():
+            if os.path.exists(os.path.join(folder, file)):  # noqa: PTH110, PTH118 says no, where pathlib may raise
                 found[name] = Path(folder, file)
             continue
         there = frozenset(listing(folder))
@@ -165,5 +165,5 @@ def listing(folder: str | Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in entries]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return []

@@ -105,13 +105,24 @@ def number_of(value: Any) -> float | None:
 def read_json(file: Path) -> Any:
     """What a JSON file holds. DataError when it cannot be read."""
     try:
-        return json.loads(file.read_bytes())
+        content = file.read_bytes()
+        value = json.loads(content)
+        return _whole(value) if b"\\ud" in content.lower() else value
     except FileNotFoundError:
         raise DataError(f"{file}: no such file; give it, or the folder it lies in, as data.path") from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):
         raise DataError(f"{file}: not a whole JSON file") from None
+
+
+def _whole(value: Any) -> Any:
+    """``value`` with U+FFFD for half characters, which JSON can escape and no file can store."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_whole(key): _whole(one) for key, one in value.items()}
+    return [_whole(one) for one in value] if isinstance(value, list) else value
 
 
 def parse_report(text: str) -> tuple[Sections, str | None]:

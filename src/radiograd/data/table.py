@@ -170,9 +170,8 @@ def studies(rows: Iterable[Row | Problem], columns: Mapping[str, str], source: s
             continue
         where, cells = row
         try:
-            study, notes = _study(
-                {f: _text(cells.get(c), f) for f, c in columns.items() if f not in FILM_FIELDS}, source
-            )
+            texts = {f: _text(cells.get(c), f) for f, c in columns.items() if f not in FILM_FIELDS}
+            study, notes = _study(texts, source)
             images, more = films({f: cells.get(columns[f]) for f in FILM_FIELDS if f in columns})
         except _BadCell as error:
             yield Problem(where, str(error))
@@ -219,11 +218,11 @@ def _study(values: Mapping[str, str | None], source: str) -> tuple[Study, list[s
 def films(cells: Mapping[str, Any]) -> tuple[tuple[Image, ...], list[str]]:
     """The films that the cells ``images``, ``views``, ``width`` and ``height`` name, and what is odd about them."""
     paths, notes = several(cells.get("images")), []
-    if paths is None or not all(isinstance(path, str) and path.strip() for path in paths):
+    if paths is None or not all(map(_is_path, paths)):
         return (), ["images holds something that is not a path; the study is kept without films"]
     columns: dict[str, list[Any]] = {}
     for field in FILM_FIELDS[1:]:
-        values = several(cells.get(field))
+        values = several(cells.get(field), gaps=True)
         if values is None or (values and len(values) != len(paths)):
             notes.append(f"{field} is not one for each of {len(paths)} films; the study is kept with {field} unknown")
             values = []
@@ -231,7 +230,7 @@ def films(cells: Mapping[str, Any]) -> tuple[tuple[Image, ...], list[str]]:
     images: dict[str, Image] = {}
     for path, view, width, height in zip(paths, *columns.values(), strict=True):
         size = [_pixels(width), _pixels(height)]
-        if None in size and (width, height) != (None, None):
+        if None in size and any(value not in (None, "") for value in (width, height)):
             notes.append("width and height are not both numbers of pixels; the study is kept with the size unknown")
             size = [None, None]
         name = path.strip()
@@ -239,8 +238,15 @@ def films(cells: Mapping[str, Any]) -> tuple[tuple[Image, ...], list[str]]:
     return tuple(images.values()), notes
 
 
-def several(cell: Any) -> list[Any] | None:
-    """What a cell lists: a list, a list in JSON, or text with ; or | between its parts. [] = absent; None = another."""
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and not _LONE_SURROGATE.search(value)
+
+
+def several(cell: Any, *, gaps: bool = False) -> list[Any] | None:
+    """What a cell lists: a list, a list in JSON, or text with ; or | between its parts. [] = absent; None = another.
+
+    ``gaps``: a part may be empty ("PA;;AP"), else empty parts are left out ("a.png; b.png;").
+    """
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return []
     if isinstance(cell, (list, tuple)):
@@ -258,7 +264,7 @@ def several(cell: Any) -> list[Any] | None:
         return listed if isinstance(listed, list) else None
     if not text or text.lower() in _ABSENT:
         return []
-    return [part.strip() for part in re.split(r"[;|]", text) if part.strip()]
+    return [part.strip() for part in re.split(r"[;|]", text) if gaps or part.strip()]
 
 
 def _pixels(value: Any) -> int | None:
