@@ -11,5 +11,7 @@ READERS = {
     "jsonl": "radiograd.data.table:read_jsonl",
     "parquet": "radiograd.data.table:read_parquet",
 }
+TABLES = ("csv", "jsonl", "parquet")
+"""Readers whose columns are the user's own."""
 ANY_ENDING = ("openi", "r2gen", "mimic-cxr", "chexpert-plus")
 """Their films are handed out as PNG, JPEG and DICOM, under one name in their tables."""

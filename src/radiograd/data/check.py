@@ -73,7 +73,8 @@ def _film_findings(studies: Sequence[Study]) -> list[Finding | None]:
     kinds = {study_id: {view_kind(image.view) for image in of} for study_id, of in films.items()}
     any_film = any(films.values())
     first: dict[object, str] = {}
-    shared = [i for i, of in films.items() if any(first.setdefault(image.path, i) != i for image in of)]
+    owners = {study_id: {first.setdefault(image.path, study_id) for image in of} for study_id, of in films.items()}
+    shared = [study_id for study_id, of in owners.items() if of - {study_id}]
     ids = set(films)
     return [
         _finding("warning", (i for i, of in films.items() if any_film and not of), "studies have no film"),

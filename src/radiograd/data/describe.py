@@ -11,7 +11,7 @@ import numpy as np
 
 from radiograd.config import RunConfig
 from radiograd.data import load
-from radiograd.data.films import film_counts
+from radiograd.data.films import film_counts, is_missing
 from radiograd.data.prepare import divide_loaded, has_letter, is_usable, normal_share, redacted_share
 from radiograd.errors import DataError
 from radiograd.types import REPORT, SECTION_NAMES, Study
@@ -25,8 +25,8 @@ _WORD = re.compile(r"[^\W_]+")
 def describe_source(config: RunConfig) -> dict[str, Any]:
     """:func:`describe` of everything ``config.data`` holds, usable or not, with the sizes of its splits.
 
-    ``problems``: rows passed over. ``split_problem``: why it cannot be split, else None. Raises what
-    :func:`radiograd.data.load` raises.
+    ``problems``: rows passed over; missing films are counted under ``films``. ``split_problem``: why it cannot be
+    split, else None. Raises what :func:`radiograd.data.load` raises.
     """
     loaded = load(config.data)
     split_problem, sizes = None, {}
@@ -39,7 +39,7 @@ def describe_source(config: RunConfig) -> dict[str, Any]:
         **describe(loaded.studies),
         "films": film_counts(loaded.studies, loaded.problems),
         "splits": sizes,
-        "problems": len(loaded.problems),
+        "problems": sum(not is_missing(problem) for problem in loaded.problems),
         "split_problem": split_problem,
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from radiograd.config import RunConfig, SplitConfig
 from radiograd.data import Loaded, load
+from radiograd.data.builtin import READERS, TABLES
 from radiograd.data.films import film_counts
 from radiograd.data.sites import site_counts, site_of_each
 from radiograd.data.splits import divide, draw, given, held_out_limit, leaks, study_groups
@@ -206,7 +207,8 @@ def _split_counts(
 def _refuse_too_few(usable: Sequence[Study], loaded: Loaded, source: str) -> None:
     if len(usable) > 1:
         return
-    hint = "" if source == "openi" else "; check data.columns.findings and data.columns.impression"
+    named = source in READERS and source not in TABLES
+    hint = "" if named else "; check data.columns.findings and data.columns.impression"
     raise DataError(
         f"{len(usable)} of {len(loaded.studies)} studies read have both findings and impression "
         f"({len(loaded.problems)} rows were passed over); a run needs several{hint}"
