@@ -66,6 +66,9 @@ def place(
     problems: list[Problem] = []
     placed: list[Study] = []
     for study in studies:
+        if not study.images:
+            placed.append(study)
+            continue
         there: list[Image] = []
         for image in study.images:
             name = str(image.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from radiograd.types import Image
 
@@ -24,6 +25,7 @@ _RANK = {"frontal": 0, "unknown": 1, "lateral": 2, "other": 3}
 _NOT_A_WORD = re.compile(r"[^a-z0-9]+")
 
 
+@lru_cache(maxsize=1024)
 def view_name(given: str | None) -> str | None:
     """PA, AP, Frontal or Lateral for their many spellings; None = unknown; any other view as it was given."""
     words = _NOT_A_WORD.sub(" ", (given or "").lower()).strip()
@@ -32,6 +34,7 @@ def view_name(given: str | None) -> str | None:
     return _NAME_OF.get(words) or (given or "").strip()
 
 
+@lru_cache(maxsize=1024)
 def view_kind(view: str | None) -> str:
     """frontal, lateral, other or unknown, for a view in any spelling."""
     name = view_name(view)
