@@ -251,7 +251,7 @@ def test_r2gen_mimic_is_a_film_a_row(tmp_path):
     assert films(found["51"], tmp_path / "jpg") == [("p10/p10001/s51/a.jpg", None), ("p10/p10001/s51/b.png", None)]
     assert (found["51"].patient_id, found["51"].split, found["52"].split) == ("10001", "train", "val")
     assert (found["51"].sections.findings, found["51"].sections.impression) == ("Clear.", "Normal.")
-    assert [p.why for p in loaded.problems] == ["51 stands in another split or under another patient; passed over"]
+    assert [p.why for p in loaded.problems] == ["51 came with another split, patient or report; passed over"]
 
 
 @pytest.mark.parametrize(
@@ -601,7 +601,7 @@ def test_odd_film_cells_leave_the_study_in_and_are_named(tmp_path):
         {"study_id": "json", "images": "[a.png"},
         {"study_id": "half", "images": "\ud83d.png"},
         {"study_id": "gap", "images": "a.png;b.png", "views": "PA;", "width": None},
-        {"study_id": "blank", "images": "nan", "views": ""},
+        {"study_id": "blank", "images": "nan", "views": "PA", "width": 5},
     ]
     loaded = read("jsonl", jsonl(tmp_path, *rows), root)
     assert {s.study_id: films(s, root) for s in loaded.studies} == {

@@ -66,6 +66,8 @@ def test_views_and_number_are_kept_as_asked(tmp_path):
     assert kept(views=("lateral", "pa")) == ["3.png", "0.png"]
     assert kept(views=("frontal",), most=5) == ["1.png", "3.png"]
     assert kept(views=("unknown",)) == []
+    (tmp_path / "0.png").unlink()  # a view that is not wanted is not missed
+    assert place(studies, tmp_path, views=("frontal",)).problems == []
 
 
 def test_without_a_root_relative_paths_are_dropped_and_absolute_ones_looked_for(tmp_path):
@@ -191,6 +193,8 @@ def test_a_fingerprint_follows_the_names_of_films_and_opens_none(source, tmp_pat
     (tmp_path / "films" / "s1" / "0.png").rename(tmp_path / "films" / "s1" / "9.png")
     assert fingerprint(source)["images"]["sha256"] != first["images"]["sha256"]
     assert "images" not in fingerprint(source.model_copy(update={"images": None}))
+    with pytest.raises(DataError, match="no such folder"):
+        fingerprint(source.model_copy(update={"images": str(tmp_path / "gone")}))
 
 
 def test_a_given_split_leaves_out_studies_that_name_none(tmp_path):

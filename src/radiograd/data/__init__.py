@@ -127,6 +127,8 @@ def _fingerprint_films(root: Path) -> dict[str, Any]:
     """Names only: asking 100,000 films for their size takes as long as reading the reports."""
     from radiograd.data.openi_films import table_of
 
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; check data.images (relative paths start at {Path.cwd()})")
     names = sorted(file for file in _files_below(root) if is_film(file))
     tables = {table.name: _file_digest(table) for table in [table_of(root)] if table is not None}
     return {"films": len(names), "sha256": _digest("".join(f"{name}\n" for name in names)), **tables}

@@ -49,7 +49,7 @@ def describe(studies: Sequence[Study]) -> dict[str, Any]:
 
     ``template_share``: share of impressions that are, in lower-case words, one of the 20 commonest.
     ``exact_duplicate_pair_share``: share of findings-impression pairs that an earlier study holds in the same words.
-    ``images``: films that are named, on disk or not; ``films``: those on disk (:func:`film_counts`).
+    ``images``: films on disk or known by identifier alone; ``films``: those on disk (:func:`film_counts`).
     """
     impressions = [s.sections.impression or "" for s in studies if has_letter(s.sections.impression)]
     pairs = [tuple(map(normalised, _both(s))) for s in studies if is_usable(s)]

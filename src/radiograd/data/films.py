@@ -43,17 +43,19 @@ def place(
 ) -> Placed:
     """``studies`` with films of the wanted ``views`` that lie on disk, frontal first, at most ``most`` of each.
 
-    A relative path is one below ``root``; without a root it is dropped and the film keeps its identifier alone. A film
-    whose path is None is kept as it is. ``any_ending``: a film that lies there under another of ``ENDINGS`` is taken
-    (the same archive is handed out as PNG, JPEG and DICOM). A study is never dropped. Raises DataError when ``root``
-    is no folder, or when films are named and not one of them is there.
+    Films of other views are not looked for. A relative path is one below ``root``; without a root it is dropped and the
+    film keeps its identifier alone. A film whose path is None is kept as it is. ``studies``: of different ids.
+    ``any_ending``: a film that lies there under another of ``ENDINGS`` is taken (the same archive is handed out as PNG,
+    JPEG and DICOM). A study is never dropped. Raises DataError when ``root`` is no folder, or when films are named and
+    not one of them is there.
     """
     if root is not None and not root.is_dir():
         raise DataError(f"{root}: no such folder; check data.images (relative paths start at {Path.cwd()})")
+    wanted = {study.study_id: [i for i in study.images if is_wanted(i.view, views)] for study in studies}
     named = {
         str(image.path)
-        for study in studies
-        for image in study.images
+        for images in wanted.values()
+        for image in images
         if image.path is not None and (root is not None or image.path.is_absolute())
     }
     found = _on_disk(named, root, any_ending)
@@ -70,7 +72,7 @@ def place(
             placed.append(study)
             continue
         there: list[Image] = []
-        for image in study.images:
+        for image in wanted[study.study_id]:
             name = str(image.path)
             if image.path is None or name in found:
                 there.append(replace(image, path=found.get(name)))
@@ -78,7 +80,7 @@ def place(
                 problems.append(Problem(str(Path(root or "", name)), f"film of {study.study_id} {MISSING}"))
             else:
                 there.append(replace(image, path=None))
-        kept = frontal_first([image for image in there if is_wanted(image.view, views)])[:most]
+        kept = frontal_first(there)[:most]
         placed.append(study if kept == study.images else replace(study, images=kept))
     return Placed(placed, problems)
 

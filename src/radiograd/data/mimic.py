@@ -56,12 +56,13 @@ class _Known:
 def read(path: Path, columns: Mapping[str, str], images: Path | None = None) -> Iterator[Study | Problem]:
     """The studies below ``path``, with official split, films and the patient's study before.
 
-    ``path`` and ``images`` are folders of the layout above, or its ``files`` folders; each table is looked for in
-    both and above. Sections and indication are read by ours out of the report. ``study_id`` is the number without its
-    "s". The prior is the patient's latest study before it by StudyDate and StudyTime (days are shifted by patient, the
-    order holds). Without the metadata table no film and no prior is known; without the split table no split; either is
-    logged. A study of the tables without a report is a Problem. Raises DataError when there are no reports, when
-    films are asked for and the metadata table is missing, and for a column that is missing.
+    ``path`` and ``images`` are folders of the layout above, or its ``files`` folders; each table is looked for in both
+    and above. Sections and indication are read by ours out of the report. ``study_id`` is the number without its "s".
+    The prior is the patient's latest study before it by StudyDate and StudyTime (days are shifted by patient, the order
+    holds). Without the metadata table no film and no prior is known; without the split table no split; either is
+    logged. A study of the tables without a report is a Problem; a report that no table names is left out. Raises
+    DataError when there are no reports, when films are asked for and the metadata table is missing, and for a column
+    that is missing.
     """
     if columns:
         raise ConfigError("data.columns has no meaning for data.source=mimic-cxr; leave it out")

@@ -49,8 +49,8 @@ def read(path: Path, columns: Mapping[str, str], images: Path | None = None) -> 
                 yield study
                 continue
             first = studies.setdefault(study.study_id, study)
-            if (first.split, first.patient_id) != (study.split, study.patient_id):
-                yield Problem(where, f"{study.study_id} stands in another split or under another patient; passed over")
+            if replace(study, images=()) != first:
+                yield Problem(where, f"{study.study_id} came with another split, patient or report; passed over")
                 continue
             named = row.get("image_path") or []
             of_study = films.setdefault(study.study_id, {})

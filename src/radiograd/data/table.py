@@ -220,6 +220,8 @@ def films(cells: Mapping[str, Any]) -> tuple[tuple[Image, ...], list[str]]:
     paths, notes = several(cells.get("images")), []
     if paths is None or not all(map(_is_path, paths)):
         return (), ["images holds something that is not a path; the study is kept without films"]
+    if not paths:
+        return (), []
     columns: dict[str, list[Any]] = {}
     for field in FILM_FIELDS[1:]:
         values = several(cells.get(field), gaps=True)
@@ -234,7 +236,8 @@ def films(cells: Mapping[str, Any]) -> tuple[tuple[Image, ...], list[str]]:
             notes.append("width and height are not both numbers of pixels; the study is kept with the size unknown")
             size = [None, None]
         name = path.strip()
-        images.setdefault(name, Image(name, Path(name), view_name(None if view is None else str(view)), *size))
+        called = None if view is None else _LONE_SURROGATE.sub("\ufffd", str(view))
+        images.setdefault(name, Image(name, Path(name), view_name(called), *size))
     return tuple(images.values()), notes
 
 
