@@ -183,7 +183,10 @@ def test_without_a_command_the_help_is_shown_as_it_is_and_the_use_is_wrong(words
         (["run", "quickstart", "align.lr"], "override 'align.lr' is not of the form dotted.key=value"),
         (["run", "quickstart", "sft.lr=fast"], "sft.lr: Input should be a valid number"),
         (["data", "describe", "nope.yaml"], "nope.yaml: no such configuration file"),
-        (["run", "quickstart", "data.source=excel"], "no reader is called 'excel'. Known: csv, jsonl, openi, parquet."),
+        (
+            ["run", "quickstart", "data.source=excel"],
+            "no reader is called 'excel'. Known: chexpert-plus, csv, jsonl, mimic",
+        ),
         (["run", "quickstart", "align.reward={rougL: 1}"], "no reward term is called 'rougL'. Did you mean 'rougeL'?"),
         (["run", "quickstart", "evaluate.metrics=[blue2]"], "no metric is called 'blue2'. Did you mean 'bleu2'?"),
         (

@@ -363,7 +363,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, (int, float)):
         return [value * 2, value / 2, value + 1, value - 1, 0.5]
     if value is None:
-        return [3, "text", ["text"], ["rougeL"], {"after": 0.25}]
+        return [3, "text", ["text"], ["rougeL"], ["lateral"], {"after": 0.25}]
     if isinstance(value, (list, dict)):
         further = [{"name": "there", "source": "csv"}]
         return [

@@ -314,9 +314,10 @@ def check_source(run: Run) -> None:
     except (AssetError, DataError, OSError):
         return
     if now != stored:
+        of_reports = [{key: value for key, value in one.items() if key != "images"} for one in (now, stored)]
+        what = run.config.data.images if of_reports[0] == of_reports[1] else source_path(run.config.data)
         raise RunError(
-            f"{source_path(run.config.data)} has changed since {run.path} was made from it. "
-            "Use another name=..., or put the old file back"
+            f"{what} has changed since {run.path} was made from it. Use another name=..., or put the old file back"
         )
 
 

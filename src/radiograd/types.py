@@ -91,7 +91,8 @@ class Study:
     ``codes`` are the annotators' codes as the source gives them (OpenI: MeSH majors). ``normal`` is what those codes
     say (None = the source does not say); tables report normal and abnormal studies apart by it. ``site`` is the place
     it counts as from where a run has several (``data/sites.py``). ``critical`` is what the reference report was
-    annotated as before training (None = it was not).
+    annotated as before training (None = it was not). ``images``: its films, frontal ones first. ``prior``: the
+    study_id of the patient's study before it (None = the source knows of none).
     """
 
     study_id: str

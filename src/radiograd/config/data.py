@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from radiograd.config.section import Fraction, Positive, Section
 from radiograd.errors import did_you_mean
 
+ViewKind = Literal["frontal", "pa", "ap", "lateral", "other", "unknown"]
+"""What ``data.views`` can ask for. frontal: PA, AP and films that are only said to be frontal."""
+
 
 class SplitConfig(Section):
     """How studies are divided. By patient and by group of near-duplicate findings, never by row."""
@@ -51,6 +54,8 @@ class SourceConfig(Section):
     """A reader, as in data.source."""
     path: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
+    images: str | None = None
+    """Root folder of its films, as data.images."""
 
 
 class SitesConfig(Section):
@@ -68,11 +73,18 @@ class DataConfig(Section):
     """Where the studies come from and how they are divided."""
 
     source: str = "openi"
-    """A reader: openi | csv | jsonl | parquet, or your own package.module:function(path, columns) -> studies."""
+    """A reader: openi | r2gen | mimic-cxr | chexpert-plus | rexgradient | padchest | csv | jsonl | parquet, or your own
+    package.module:function(path, columns) -> studies."""
     path: str | None = None
     """File or folder for the reader. openi: null = the fetched archive."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Study field -> column of your table, e.g. {study_id: accession, findings: Findings, impression: Conclusion}."""
+    images: str | None = None
+    """Root folder of the films. null = reports alone: a film that is named by a relative path is not looked for."""
+    views: tuple[ViewKind, ...] | None = Field(default=None, min_length=1)
+    """Which views are kept: frontal, pa, ap, lateral, other, unknown (null = all)."""
+    images_per_study: Positive | None = None
+    """At most this many films of a study, frontal ones first (null = all)."""
     more: tuple[SourceConfig, ...] = ()
     """Further sources, each a site."""
     sites: SitesConfig = SitesConfig()

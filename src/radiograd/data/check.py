@@ -10,8 +10,10 @@ from typing import Literal
 
 from radiograd.config import DataConfig, SplitConfig
 from radiograd.data import DUPLICATE_ID, Loaded, load
-from radiograd.data.prepare import has_letter, is_usable
+from radiograd.data.films import is_missing
+from radiograd.data.prepare import has_letter, is_usable, naming_a_split
 from radiograd.data.splits import given, leaks, study_groups
+from radiograd.data.views import view_kind
 from radiograd.errors import DataError
 from radiograd.tasks import TASKS
 from radiograd.types import Study
@@ -46,10 +48,13 @@ def examine(loaded: Loaded, split: SplitConfig, seed: int, task: str = "findings
     studies = loaded.studies
     usable = [study for study in studies if is_usable(study)]
     duplicated = [p.where for p in loaded.problems if p.why == DUPLICATE_ID]
-    passed_over = [p.where for p in loaded.problems if p.why != DUPLICATE_ID]
+    missing = [p.where for p in loaded.problems if is_missing(p)]
+    passed_over = [p.where for p in loaded.problems if p.why != DUPLICATE_ID and not is_missing(p)]
     found = [
         _finding("error", duplicated, "rows repeat a study_id and were passed over"),
         _finding("warning", passed_over, "rows or cells could not be read"),
+        _finding("warning", missing, "films are named and not on disk; their studies stay with their other films"),
+        *_film_findings(studies),
         *_section_findings(studies),
         *_encoding_findings(studies),
         *_duplicate_findings(usable, split, seed),
@@ -60,6 +65,32 @@ def examine(loaded: Loaded, split: SplitConfig, seed: int, task: str = "findings
         found.append(Finding("error", len(usable), message, _first(s.study_id for s in usable)))
     order = ("error", "warning", "info")
     return sorted((f for f in found if f is not None), key=lambda f: order.index(f.level))
+
+
+def _film_findings(studies: Sequence[Study]) -> list[Finding | None]:
+    """What is odd with films, where any are on disk, and with prior studies."""
+    films = {s.study_id: [image for image in s.images if image.path is not None] for s in studies}
+    kinds = {study_id: {view_kind(image.view) for image in of} for study_id, of in films.items()}
+    any_film = any(films.values())
+    first: dict[object, str] = {}
+    owners = {study_id: {first.setdefault(image.path, study_id) for image in of} for study_id, of in films.items()}
+    shared = [study_id for study_id, of in owners.items() if of - {study_id}]
+    ids = set(films)
+    return [
+        _finding("warning", (i for i, of in films.items() if any_film and not of), "studies have no film"),
+        _finding(
+            "info",
+            (i for i, kind in kinds.items() if kind and not kind & {"frontal", "unknown"}),
+            "studies have films, and none of them is frontal",
+        ),
+        _finding("info", (i for i, kind in kinds.items() if "unknown" in kind), "studies have films of unknown view"),
+        _finding("error", shared, "studies name a film that belongs to an earlier one"),
+        _finding(
+            "info",
+            (s.study_id for s in studies if s.prior is not None and s.prior not in ids),
+            "studies have a prior that is none of the studies read",
+        ),
+    ]
 
 
 def _section_findings(studies: Sequence[Study]) -> list[Finding | None]:
@@ -120,6 +151,7 @@ def _duplicate_findings(usable: Sequence[Study], split: SplitConfig, seed: int) 
 
 
 def _given_split_findings(usable: Sequence[Study], split: SplitConfig, seed: int) -> list[Finding | None]:
+    usable, without = naming_a_split(usable)
     try:
         assignment = given(usable)
     except DataError as error:
@@ -127,6 +159,7 @@ def _given_split_findings(usable: Sequence[Study], split: SplitConfig, seed: int
     shared = leaks(usable, assignment, split.near_duplicate, seed)
     exact = leaks(usable, assignment, 1.0, seed)
     return [
+        _finding("info", (s.study_id for s in without), "studies name no split and are left out of all three"),
         _finding("error", shared.patients, "patients have studies in more than one split"),
         _finding(
             "error", exact.studies, "val and test studies have findings with the same words as one in another split"

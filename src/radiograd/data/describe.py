@@ -11,6 +11,7 @@ import numpy as np
 
 from radiograd.config import RunConfig
 from radiograd.data import load
+from radiograd.data.films import film_counts, is_missing
 from radiograd.data.prepare import divide_loaded, has_letter, is_usable, normal_share, redacted_share
 from radiograd.errors import DataError
 from radiograd.types import REPORT, SECTION_NAMES, Study
@@ -24,8 +25,8 @@ _WORD = re.compile(r"[^\W_]+")
 def describe_source(config: RunConfig) -> dict[str, Any]:
     """:func:`describe` of everything ``config.data`` holds, usable or not, with the sizes of its splits.
 
-    ``problems``: rows passed over. ``split_problem``: why it cannot be split, else None. Raises what
-    :func:`radiograd.data.load` raises.
+    ``problems``: rows passed over; missing films are counted under ``films``. ``split_problem``: why it cannot be
+    split, else None. Raises what :func:`radiograd.data.load` raises.
     """
     loaded = load(config.data)
     split_problem, sizes = None, {}
@@ -36,8 +37,9 @@ def describe_source(config: RunConfig) -> dict[str, Any]:
         split_problem = str(error)
     return {
         **describe(loaded.studies),
+        "films": film_counts(loaded.studies, loaded.problems),
         "splits": sizes,
-        "problems": len(loaded.problems),
+        "problems": sum(not is_missing(problem) for problem in loaded.problems),
         "split_problem": split_problem,
     }
 
@@ -47,6 +49,7 @@ def describe(studies: Sequence[Study]) -> dict[str, Any]:
 
     ``template_share``: share of impressions that are, in lower-case words, one of the 20 commonest.
     ``exact_duplicate_pair_share``: share of findings-impression pairs that an earlier study holds in the same words.
+    ``images``: films on disk or known by identifier alone; ``films``: those on disk (:func:`film_counts`).
     """
     impressions = [s.sections.impression or "" for s in studies if has_letter(s.sections.impression)]
     pairs = [tuple(map(normalised, _both(s))) for s in studies if is_usable(s)]
@@ -61,7 +64,7 @@ def describe(studies: Sequence[Study]) -> dict[str, Any]:
         "without_indication_and_comparison": sum(
             not (has_letter(s.indication) or has_letter(s.sections.comparison)) for s in studies
         ),
-        "with_prior": sum(has_letter(s.prior) for s in studies),
+        "with_prior": sum(bool(s.prior) for s in studies),
         "distinct_impressions": len({normalised(text) for text in impressions}),
         "template_share": _share(sum(n for _, n in commonest), len(impressions)),
         "commonest_impression_share": _share(commonest[0][1] if commonest else 0, len(impressions)),
@@ -72,6 +75,7 @@ def describe(studies: Sequence[Study]) -> dict[str, Any]:
         "redacted_impression_share": redacted_share(impressions),
         "images": sum(images),
         "studies_with_images": sum(n > 0 for n in images),
+        "films": film_counts(studies, ()),
         "splits": dict(Counter(s.split for s in studies if s.split is not None)),
     }
 
@@ -81,9 +85,10 @@ def render(facts: Mapping[str, Any]) -> str:
     lines = [
         f"studies                {facts['studies']:>8,}   patients {facts['patients']:,}",
         f"with both sections     {facts['usable']:>8,}   findings and impression",
-        f"with indication        {facts['with_indication']:>8,}   with a prior report {facts['with_prior']:,}; "
+        f"with indication        {facts['with_indication']:>8,}   with a prior study {facts['with_prior']:,}; "
         f"neither indication nor comparison {facts['without_indication_and_comparison']:,}",
         f"images                 {facts['images']:>8,}   in {facts['studies_with_images']:,} studies",
+        *_film_lines(facts.get("films")),
         "",
         "section       with text    empty   absent   words: median    5 %   95 %      max",
     ]
@@ -111,6 +116,18 @@ def render(facts: Mapping[str, Any]) -> str:
     if facts["splits"]:
         lines.append("splits                 " + ", ".join(f"{name} {n:,}" for name, n in facts["splits"].items()))
     return "\n".join(lines) + "\n"
+
+
+def _film_lines(films: Mapping[str, Any] | None) -> list[str]:
+    if films is None:
+        return []
+    by_number = ", ".join(f"{label}: {n:,}" for label, n in films["studies"].items())
+    by_view = ", ".join(f"{view} {n:,}" for view, n in films["views"].items())
+    return [
+        f"films on disk          {films['films']:>8,}   {by_view or 'none'}; size as taken known of {films['sizes']:,}",
+        f"films missing          {films['missing']:>8,}   named and not on disk",
+        f"studies by films       {by_number}; without a frontal one {films['without_frontal']:,}",
+    ]
 
 
 def normalised(text: str) -> str:

@@ -12,14 +12,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
+from radiograd.data.openi_films import with_films
 from radiograd.errors import ConfigError, DataError
 from radiograd.types import Image, Problem, Sections, Study
 
 _NOT_CODED = {"no indexing"}
 
 
-def read(path: Path, columns: Mapping[str, str]) -> Iterator[Study | Problem]:
+def read(path: Path, columns: Mapping[str, str], images: Path | None = None) -> Iterator[Study | Problem]:
     """The studies of the archive (.tgz), or of a folder holding its unpacked XML files, by ascending number.
+
+    ``images``: the folder of the films (:mod:`radiograd.data.openi_films`); None = their identifiers alone.
 
     ``patient_id`` equals ``study_id``: the collection holds one study per patient. Text is as in the file but for
     white space at its ends. A file that is not well-formed becomes a Problem. Raises DataError for a damaged archive
@@ -27,6 +30,11 @@ def read(path: Path, columns: Mapping[str, str]) -> Iterator[Study | Problem]:
     """
     if columns:
         raise ConfigError("data.columns has no meaning for data.source=openi; leave it out")
+    rows = _reports(path)
+    yield from rows if images is None else with_films(rows, images)
+
+
+def _reports(path: Path) -> Iterator[Study | Problem]:
     files = _folder(path) if path.is_dir() else _archive(path)
     rows: list[tuple[tuple[float, str], Study | Problem]] = []
     for name, content in files:

@@ -10,6 +10,8 @@ from typing import Any
 
 from radiograd.config import RunConfig, SplitConfig
 from radiograd.data import Loaded, load
+from radiograd.data.builtin import READERS, TABLES
+from radiograd.data.films import film_counts
 from radiograd.data.sites import site_counts, site_of_each
 from radiograd.data.splits import divide, draw, given, held_out_limit, leaks, study_groups
 from radiograd.errors import DataError
@@ -40,7 +42,8 @@ def prepare(config: RunConfig) -> Prepared:
     A study is usable, for either task, when its findings and its impression both hold a letter: one is shown and the
     other written, or both are written. The split is drawn before the limits,
     so a quick run tests on studies that the full run does not train on. Sites are told apart after the split: a run
-    that trains on one is tested on the same studies as a run that trains on another. Raises what
+    that trains on one is tested on the same studies as a run that trains on another. With ``split.use_given`` a study
+    that names no split is left out where others name one. Raises what
     :func:`radiograd.data.load` raises, and DataError when fewer than two studies are usable or a split that was asked
     for is empty.
     """
@@ -52,6 +55,7 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
     split, seed = config.data.split, config.split_seed
     usable = [study for study in loaded.studies if is_usable(study)]
     _refuse_too_few(usable, loaded, config.data.source)
+    usable, without_split = naming_a_split(usable) if split.use_given else (usable, [])
     groups = study_groups(usable, split.near_duplicate, seed)
     sites = site_of_each(usable, groups, config.data)
     usable = [replace(study, site=sites.get(study.study_id)) for study in usable]
@@ -66,14 +70,19 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
         ids = draw((s.study_id for s in studies), len(studies) if limits[name] is None else limits[name], seed)
         kept[name] = [replace(s, split=name) for s in studies if s.study_id in ids]
     pool = [replace(s, split="train") for s in everything["train"]]
+    films = film_counts(usable, loaded.problems)
     counts = {
         **_counts(loaded, usable, config.section),
+        **({"without_split": len(without_split)} if without_split else {}),
+        **({"films": films} if films else {}),
         **_group_counts(usable, groups, split, assignment, seed),
         **({"sites": site_counts(usable, assignment)} if sites else {}),
         "splits": {
             name: _split_counts(everything[name], kept[name], usable, groups, config.section) for name in SPLITS
         },
     }
+    if without_split:
+        log.info("%d studies name no split and are left out", len(without_split))
     log.info(
         "%d of %d studies usable; train %d, val %d, test %d",
         len(usable),
@@ -81,6 +90,12 @@ def divide_loaded(loaded: Loaded, config: RunConfig) -> Prepared:
         *(len(kept[name]) for name in SPLITS),
     )
     return Prepared(kept["train"], kept["val"], kept["test"], pool, counts, loaded.problems)
+
+
+def naming_a_split(studies: Sequence[Study]) -> tuple[list[Study], list[Study]]:
+    """Studies that name a split, and those that name none; all are the first where none names one."""
+    named = [study for study in studies if (study.split or "").strip()]
+    return (named, [s for s in studies if not (s.split or "").strip()]) if named else (list(studies), [])
 
 
 def _of_training_sites(everything: Mapping[str, list[Study]], config: RunConfig) -> dict[str, list[Study]]:
@@ -192,7 +207,8 @@ def _split_counts(
 def _refuse_too_few(usable: Sequence[Study], loaded: Loaded, source: str) -> None:
     if len(usable) > 1:
         return
-    hint = "" if source == "openi" else "; check data.columns.findings and data.columns.impression"
+    named = source in READERS and source not in TABLES
+    hint = "" if named else "; check data.columns.findings and data.columns.impression"
     raise DataError(
         f"{len(usable)} of {len(loaded.studies)} studies read have both findings and impression "
         f"({len(loaded.problems)} rows were passed over); a run needs several{hint}"

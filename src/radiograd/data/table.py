@@ -7,6 +7,10 @@ its own patient, which is logged.
 Values: None, NaN and the words nan, none, null, <na> mean "absent". An empty CSV cell does too, because CSV cannot
 tell absent from empty; in JSON lines and Parquet "" stays "" (present and empty). ``normal`` takes true/false, yes/no,
 1/0; any other word leaves the study in with ``normal`` unknown and yields a Problem that says so.
+
+Films: ``images`` is one path, several with ; or | between them, a list, or a list in JSON; ``views``, ``width`` and
+``height`` (pixels as taken) likewise, one for each path. What cannot be read leaves the study in without it and yields
+a Problem. ``prior`` is the study_id of the patient's study before.
 """
 
 from __future__ import annotations
@@ -19,17 +23,20 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from radiograd.data import DUPLICATE_ID
+from radiograd.data.views import view_name
 from radiograd.errors import ConfigError, DataError, MissingExtra, did_you_mean
-from radiograd.types import Problem, Sections, Study
+from radiograd.types import Image, Problem, Sections, Study
 
 log = logging.getLogger(__name__)
 
 REQUIRED = ("study_id", "findings", "impression")
-FIELDS = (*REQUIRED, "patient_id", "comparison", "indication", "prior", "normal", "split")
+FILM_FIELDS = ("images", "views", "width", "height")
+FIELDS = (*REQUIRED, "patient_id", "comparison", "indication", "prior", "normal", "split", *FILM_FIELDS)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape one; no file can store it
 _NAME = re.compile(r"(?!\d)[\w \-./]{0,39}[\w\-/]|")  # of a column; a cell of text is longer or ends like a sentence
 _ABSENT = {"nan", "none", "null", "<na>"}
@@ -138,14 +145,15 @@ def choose_columns(there: list[str], columns: Mapping[str, str], path: Path) -> 
             chosen[field] = column
         elif field in REQUIRED or field in columns:
             raise DataError(
-                f"{path}: no column {column!r} for {field}; {_columns(column, there)} Set data.columns.{field}=COLUMN"
+                f"{path}: no column {column!r} for {field}; {column_names(column, there)} "
+                f"Set data.columns.{field}=COLUMN"
             )
     if "patient_id" not in chosen:
         log.info("%s: no patient_id column; every study is taken for its own patient", path)
     return chosen
 
 
-def _columns(wanted: str, there: list[str]) -> str:
+def column_names(wanted: str, there: list[str]) -> str:
     """What the table has instead of ``wanted``, as a sentence without report text."""
     if not all(_NAME.fullmatch(name) for name in there):
         return f"it has {len(there)} columns; is the first line a header?"
@@ -162,7 +170,9 @@ def studies(rows: Iterable[Row | Problem], columns: Mapping[str, str], source: s
             continue
         where, cells = row
         try:
-            study, normal_known = _study({f: _text(cells.get(c), f) for f, c in columns.items()}, source)
+            texts = {f: _text(cells.get(c), f) for f, c in columns.items() if f not in FILM_FIELDS}
+            study, notes = _study(texts, source)
+            images, more = films({f: cells.get(columns[f]) for f in FILM_FIELDS if f in columns})
         except _BadCell as error:
             yield Problem(where, str(error))
             continue
@@ -170,17 +180,16 @@ def studies(rows: Iterable[Row | Problem], columns: Mapping[str, str], source: s
             yield Problem(where, DUPLICATE_ID)
             continue
         seen.add(study.study_id)
-        yield study
-        if not normal_known:
-            yield Problem(where, "normal is none of true, false, yes, no, 1, 0; the study is kept with normal unknown")
+        yield replace(study, images=images) if images else study
+        yield from (Problem(where, why) for why in (*notes, *more))
 
 
 class _BadCell(Exception):
     """One cell that makes its row unusable; the message holds no text of the cell."""
 
 
-def _study(values: Mapping[str, str | None], source: str) -> tuple[Study, bool]:
-    """A study, and whether its ``normal`` cell could be understood."""
+def _study(values: Mapping[str, str | None], source: str) -> tuple[Study, list[str]]:
+    """A study, and what was odd in its row."""
     study_id = values["study_id"]
     if not study_id:
         raise _BadCell("study_id is missing")
@@ -200,7 +209,74 @@ def _study(values: Mapping[str, str | None], source: str) -> tuple[Study, bool]:
         indication=values.get("indication"),
         normal=_TRUTH.get(normal),
     )
-    return study, normal in _TRUTH or not normal
+    known = normal in _TRUTH or not normal
+    return study, [] if known else [
+        "normal is none of true, false, yes, no, 1, 0; the study is kept with normal unknown"
+    ]
+
+
+def films(cells: Mapping[str, Any]) -> tuple[tuple[Image, ...], list[str]]:
+    """The films that the cells ``images``, ``views``, ``width`` and ``height`` name, and what is odd about them."""
+    paths, notes = several(cells.get("images")), []
+    if paths is None or not all(map(_is_path, paths)):
+        return (), ["images holds something that is not a path; the study is kept without films"]
+    if not paths:
+        return (), []
+    columns: dict[str, list[Any]] = {}
+    for field in FILM_FIELDS[1:]:
+        values = several(cells.get(field), gaps=True)
+        if values is None or (values and len(values) != len(paths)):
+            notes.append(f"{field} is not one for each of {len(paths)} films; the study is kept with {field} unknown")
+            values = []
+        columns[field] = values or [None] * len(paths)
+    images: dict[str, Image] = {}
+    for path, view, width, height in zip(paths, *columns.values(), strict=True):
+        size = [_pixels(width), _pixels(height)]
+        if None in size and any(value not in (None, "") for value in (width, height)):
+            notes.append("width and height are not both numbers of pixels; the study is kept with the size unknown")
+            size = [None, None]
+        name = path.strip()
+        called = None if view is None else _LONE_SURROGATE.sub("\ufffd", str(view))
+        images.setdefault(name, Image(name, Path(name), view_name(called), *size))
+    return tuple(images.values()), notes
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and not _LONE_SURROGATE.search(value)
+
+
+def several(cell: Any, *, gaps: bool = False) -> list[Any] | None:
+    """What a cell lists: a list, a list in JSON, or text with ; or | between its parts. [] = absent; None = another.
+
+    ``gaps``: a part may be empty ("PA;;AP"), else empty parts are left out ("a.png; b.png;").
+    """
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return []
+    if isinstance(cell, (list, tuple)):
+        return list(cell)
+    if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+        return [cell]
+    if not isinstance(cell, str):
+        return None
+    text = cell.strip()
+    if text.startswith("["):
+        try:
+            listed = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return listed if isinstance(listed, list) else None
+    if not text or text.lower() in _ABSENT:
+        return []
+    return [part.strip() for part in re.split(r"[;|]", text) if gaps or part.strip()]
+
+
+def _pixels(value: Any) -> int | None:
+    """A whole number above 0, of whatever type; None for anything else."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number.is_integer() and number > 0 else None
 
 
 def _text(value: Any, field: str) -> str | None:
@@ -212,7 +288,7 @@ def _text(value: Any, field: str) -> str | None:
         if _LONE_SURROGATE.search(text):
             raise _BadCell(f"{field} holds a \\u escape that is half a character")
         return None if text.lower() in _ABSENT else text
-    if field in ("study_id", "patient_id") and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if field in ("study_id", "patient_id", "prior") and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(int(value)) if float(value).is_integer() else str(value)
     if field == "normal" and isinstance(value, (bool, int, float)):
         return str(int(value)) if float(value).is_integer() else str(value)
