@@ -86,25 +86,25 @@ class FilmStore:
                 kept += 1
         return Ready(made, kept, problems)
 
-    def _locate(self, image: Image) -> tuple[str, Path]:
+    def _locate(self, image: Image) -> tuple[Path, Path]:
         """The film's path and its entry's. FilmError when there is no such file."""
         if image.path is None:
             raise FilmError(image.image_id, "has no path; only its identifier is known")
-        path = os.path.abspath(image.path)
+        path = image.path.absolute()
         try:
-            facts = os.stat(path)
+            facts = path.stat()
         except (OSError, ValueError):
             raise FilmError(path, "no such file") from None
         if min(_true_size(image) or (1, 1)) < 1:
             raise FilmError(path, f"its true size is given as {image.width} x {image.height} pixels")
-        identity = [path, facts.st_size, facts.st_mtime_ns, _true_size(image)]
+        identity = [str(path), facts.st_size, facts.st_mtime_ns, _true_size(image)]
         digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
         return path, self._root() / digest[:2] / digest[2:34]
 
     def _root(self) -> Path:
         return self.folder / f"{self.mode}-{self.size}-{self.fill}-v{VERSION}"
 
-    def _make(self, image: Image, path: str, place: Path) -> Grey:
+    def _make(self, image: Image, path: Path, place: Path) -> Grey:
         film = read_film(path, at_least=_STEPS * self.size)
         pixels = fit(
             film, self.size, self.mode, fill=self.fill, true_size=_true_size(image) or (film.width, film.height)

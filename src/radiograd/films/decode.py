@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, TypeVar
 
 from radiograd.errors import FilmError, MissingExtra, printable
@@ -29,7 +30,7 @@ def read_film(path: str | os.PathLike[str], at_least: int | None = None) -> Film
     for DICOM, pydicom).
     """
 
-    def read(file: IO[bytes], name: str, kind: Format) -> Film:
+    def read(file: IO[bytes], name: Path, kind: Format) -> Film:
         if kind == "DICOM":
             return dicom.read_pixels(file, name)
         return pictures.read_pixels(file, name, kind, at_least)
@@ -43,22 +44,21 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Raises as :func:`read_film`, for what shows before the pixels are decoded.
     """
 
-    def read(file: IO[bytes], name: str, kind: Format) -> Header:
+    def read(file: IO[bytes], name: Path, kind: Format) -> Header:
         return dicom.read_header(file, name) if kind == "DICOM" else pictures.read_header(file, name, kind)
 
     return _guarded(path, read)
 
 
-def _guarded(path: str | os.PathLike[str], read: Callable[[IO[bytes], str, Format], T]) -> T:
-    file, _ = open_film(path)
-    name = os.fsdecode(path)
+def _guarded(path: str | os.PathLike[str], read: Callable[[IO[bytes], Path, Format], T]) -> T:
+    path = Path(path)
     kind: Format | None = None
-    with file:
+    with open_film(path) as file:
         try:
             kind = format_of(path, file.read(HEAD_BYTES))
             file.seek(0)
             with no_warnings():
-                return read(file, name, kind)
+                return read(file, path, kind)
         except (FilmError, MissingExtra):
             raise
         except MemoryError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from radiograd.errors import FilmError, MissingExtra
 from radiograd.films.film import HEAD_BYTES, MAX_BYTES, Film, Grey, Header, Shading, refuse_huge
-from radiograd.films.grey import Function, luma, stretch, window
+from radiograd.films.grey import Function, luma, stretch, to_grey, window
 from radiograd.films.quiet import no_warnings
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _META_START = 144  # preamble, "DICM" and the 12 bytes of the element that says how long the meta group is
 
 
-def read_header(file: IO[bytes], path: str) -> Header:
+def read_header(file: IO[bytes], path: Path) -> Header:
     """Size without decoding. FilmError when there are no pixels, several frames, or too many pixels."""
     width, height = _size(_dataset(file, path, only=_HEADER_TAGS), path)
     return Header("DICOM", width, height)
 
 
-def read_pixels(file: IO[bytes], path: str) -> Film:
+def read_pixels(file: IO[bytes], path: Path) -> Film:
     """The film as its file asks to be shown. FilmError naming what to install for a compression not decoded here."""
     width, height = _size(_dataset(file, path, only=_HEADER_TAGS), path)
     file.seek(0)
@@ -61,10 +62,10 @@ def read_pixels(file: IO[bytes], path: str) -> Film:
     return Film(pixels, width, height, int(data.get("BitsStored") or data.BitsAllocated), "DICOM", shading)
 
 
-def is_dicom(path: str) -> bool:
+def is_dicom(path: Path) -> bool:
     """Whether a file has the mark of a DICOM file. False when it cannot be read."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 (a million times)
+        with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
@@ -73,7 +74,7 @@ def is_dicom(path: str) -> bool:
 # ---- the file --------------------------------------------------------------------------------------------------------
 
 
-def _dataset(file: IO[bytes], path: str, only: list[str] | None) -> Dataset:
+def _dataset(file: IO[bytes], path: Path, only: list[str] | None) -> Dataset:
     """All elements, or some without the pixels. The file stands at its start."""
     try:
         import pydicom
@@ -92,7 +93,7 @@ def _dataset(file: IO[bytes], path: str, only: list[str] | None) -> Dataset:
     return data
 
 
-def _add_syntax(data: Dataset, path: str) -> None:
+def _add_syntax(data: Dataset, path: Path) -> None:
     """What a file without meta group leaves to be guessed: pydicom has, from the first element."""
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -104,7 +105,7 @@ def _add_syntax(data: Dataset, path: str) -> None:
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
-def _refuse_inflating(file: IO[bytes], path: str) -> None:
+def _refuse_inflating(file: IO[bytes], path: Path) -> None:
     """FilmError when a deflated file would inflate beyond MAX_BYTES; pydicom inflates all of it at once.
 
     Leaves the file at its start.
@@ -125,7 +126,7 @@ def _refuse_inflating(file: IO[bytes], path: str) -> None:
     file.seek(0)
 
 
-def _size(data: Dataset, path: str) -> tuple[int, int]:
+def _size(data: Dataset, path: Path) -> tuple[int, int]:
     """(width, height) of a single frame."""
     rows, columns = data.get("Rows"), data.get("Columns")
     if not isinstance(rows, int) or not isinstance(columns, int):
@@ -137,9 +138,10 @@ def _size(data: Dataset, path: str) -> tuple[int, int]:
     return columns, rows
 
 
-def _decode(data: Dataset, path: str) -> NDArray[Any]:
+def _decode(data: Dataset, path: Path) -> NDArray[Any]:
     """Stored values: (H, W), or (H, W, 3) in red, green, blue."""
-    from pydicom.pixels import get_decoder, pixel_array
+    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.utils import pixel_array
 
     syntax = data.file_meta.TransferSyntaxUID
     install = _HANDLERS.get(str(syntax))
@@ -163,7 +165,7 @@ def _decode(data: Dataset, path: str) -> NDArray[Any]:
 # ---- values to greys -------------------------------------------------------------------------------------------------
 
 
-def shade(stored: NDArray[Any], data: Dataset, path: str) -> tuple[Grey, Shading]:
+def shade(stored: NDArray[Any], data: Dataset, path: Path) -> tuple[Grey, Shading]:
     """Greys (H, W) of stored values, and what made them: a VOI table goes before a window, a window before percentiles.
 
     A window that shows nothing (every pixel the same, of a film whose values differ) is passed over.
@@ -172,7 +174,7 @@ def shade(stored: NDArray[Any], data: Dataset, path: str) -> tuple[Grey, Shading
     if stored.ndim == 3:
         return luma(stored, 2.0 ** int(data.BitsStored) - 1), "as stored"
     if kind == "PALETTE COLOR":
-        from pydicom.pixels import apply_color_lut
+        from pydicom.pixels.processing import apply_color_lut
 
         with no_warnings():
             colours = apply_color_lut(stored, data)
@@ -186,7 +188,7 @@ def shade(stored: NDArray[Any], data: Dataset, path: str) -> tuple[Grey, Shading
 
 def _modality(stored: NDArray[Any], data: Dataset) -> NDArray[Any]:
     if data.get("ModalityLUTSequence"):
-        from pydicom.pixels import apply_modality_lut
+        from pydicom.pixels.processing import apply_modality_lut
 
         return apply_modality_lut(stored, data)
     slope, intercept = _number(data, "RescaleSlope"), _number(data, "RescaleIntercept")
@@ -217,7 +219,7 @@ def _voi(values: NDArray[Any], stored: NDArray[Any], data: Dataset) -> tuple[Gre
 
 def _table(values: NDArray[Any], data: Dataset) -> Grey:
     """Through the first VOI table. White is its largest entry: tables often claim more bits than they use."""
-    from pydicom.pixels import apply_voi
+    from pydicom.pixels.processing import apply_voi
 
     whole = np.rint(values).astype(np.int64)  # a table is looked up by whole numbers
     with no_warnings():
@@ -225,8 +227,6 @@ def _table(values: NDArray[Any], data: Dataset) -> Grey:
     item = data.VOILUTSequence[0]
     entries, first = int(item.LUTDescriptor[0]) or 65536, int(item.LUTDescriptor[1])
     white = apply_voi(np.arange(first, first + entries), data).max()
-    from radiograd.films.grey import to_grey
-
     return to_grey(looked_up.astype(np.float32) / max(1.0, float(white)))
 
 

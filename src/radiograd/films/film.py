@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
@@ -58,13 +58,13 @@ class Film:
     shading: Shading = "as stored"
 
 
-def open_film(path: str | os.PathLike[str]) -> tuple[IO[bytes], int]:
-    """The file, open, and its size in bytes. FilmError for anything but a readable file of 1 to MAX_BYTES bytes.
+def open_film(path: Path) -> IO[bytes]:
+    """The file, open. FilmError for anything but a readable file of 1 to MAX_BYTES bytes.
 
     A named pipe or a device is refused before it is opened: opening could wait for ever.
     """
     try:
-        facts = os.stat(path)
+        facts = path.stat()
     except OSError as error:
         raise FilmError(path, _reason(error)) from None
     except ValueError:
@@ -78,7 +78,7 @@ def open_film(path: str | os.PathLike[str]) -> tuple[IO[bytes], int]:
     if facts.st_size > MAX_BYTES:
         raise FilmError(path, f"has {facts.st_size:,} bytes; films of more than {MAX_BYTES:,} are refused")
     try:
-        return open(path, "rb"), facts.st_size  # noqa: SIM115, PTH123 (the caller closes it; a path may be text)
+        return path.open("rb")
     except OSError as error:
         raise FilmError(path, _reason(error)) from None
 
@@ -89,7 +89,7 @@ def _reason(error: OSError) -> str:
     return f"cannot be opened ({error.strerror or type(error).__name__})"
 
 
-def format_of(path: str | os.PathLike[str], head: bytes) -> Format:
+def format_of(path: Path, head: bytes) -> Format:
     """The format by its first HEAD_BYTES bytes, whatever the file is called; FilmError when it is none we read.
 
     A file called .dcm without the mark of a DICOM file is taken for one of the old kind that had none.
@@ -104,7 +104,7 @@ def format_of(path: str | os.PathLike[str], head: bytes) -> Format:
         raise FilmError(path, "is a Git LFS pointer and not the film; run: git lfs pull")
     if start.startswith((b"<!doctype html", b"<html")):
         raise FilmError(path, "is a web page and not a film; was the download refused?")
-    if os.path.splitext(path)[1].lower() in DICOM_SUFFIXES:
+    if path.suffix.lower() in DICOM_SUFFIXES:
         return "DICOM"
     raise FilmError(path, "is not a PNG, JPEG, TIFF, BMP or DICOM file")
 
@@ -120,7 +120,7 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
 )
 
 
-def refuse_huge(path: str | os.PathLike[str], width: int, height: int) -> None:
+def refuse_huge(path: Path, width: int, height: int) -> None:
     """FilmError when there are no pixels or more than MAX_PIXELS."""
     if width < 1 or height < 1:
         raise FilmError(path, f"says it is {width} x {height} pixels")

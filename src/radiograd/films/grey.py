@@ -18,7 +18,8 @@ _SAMPLE = 1_000_000
 
 def to_grey(shares: NDArray[Any]) -> Grey:
     """Shares of full white to greys, rounded half to even; below 0 is black, above 1 white. Any shape."""
-    return np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
+    grey: Grey = np.rint(np.clip(shares, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return grey
 
 
 def window(values: NDArray[Any], center: float, width: float, function: Function = "LINEAR") -> Grey:
@@ -59,7 +60,8 @@ def stretch(values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> Gre
     if low == high:
         return np.zeros(values.shape, dtype=np.uint8)
     with np.errstate(over="ignore", invalid="ignore"):
-        shares = (values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32) - low) / (high - low)
+        floats: NDArray[Any] = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
+        shares = (floats - low) / (high - low)
     return to_grey(np.nan_to_num(shares, nan=0.0, posinf=1.0, neginf=0.0))
 
 

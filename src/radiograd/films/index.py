@@ -112,7 +112,7 @@ def walk(folder: str, passed: Counter[str]) -> Iterator[str | Problem]:
         while todo:
             here = todo.pop()
             try:
-                facts = os.stat(here)
+                facts = Path(here).stat()
                 if (facts.st_dev, facts.st_ino) in seen:
                     passed[SEEN] += 1
                     continue
@@ -144,7 +144,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _not_a_film(entry: os.DirEntry[str]) -> str | None:
     """Why it is passed over; None for what should be a film, broken links included."""
-    suffix = os.path.splitext(entry.name)[1].lower()
+    suffix = Path(entry.name).suffix.lower()
     if suffix in SUFFIXES:
         return None
     try:
@@ -155,4 +155,4 @@ def _not_a_film(entry: os.DirEntry[str]) -> str | None:
         return SPECIAL
     if suffix and not suffix[1:].isdigit():
         return printable(suffix)
-    return None if entry.name != "DICOMDIR" and is_dicom(entry.path) else UNNAMED
+    return None if entry.name != "DICOMDIR" and is_dicom(Path(entry.path)) else UNNAMED

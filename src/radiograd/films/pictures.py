@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ _OPACITY = ("LA", "La", "PA", "RGBA", "RGBa")
 _DEEP = {"I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16, "I": 32, "F": 32}
 
 
-def read_header(file: IO[bytes], path: str, kind: Format) -> Header:
+def read_header(file: IO[bytes], path: Path, kind: Format) -> Header:
     """Size and format without decoding. Raises what :func:`open_picture` raises."""
     with open_picture(file, path, kind) as picture:
         width, height = picture.size
@@ -30,7 +31,7 @@ def read_header(file: IO[bytes], path: str, kind: Format) -> Header:
         return Header(kind, width, height)
 
 
-def read_pixels(file: IO[bytes], path: str, kind: Format, at_least: int | None) -> Film:
+def read_pixels(file: IO[bytes], path: Path, kind: Format, at_least: int | None) -> Film:
     """The film, held upright. A JPEG may come smaller, both sides still ``at_least``."""
     from PIL import ImageOps
 
@@ -50,20 +51,20 @@ def read_pixels(file: IO[bytes], path: str, kind: Format, at_least: int | None) 
     return Film(pixels, *((height, width) if turned else (width, height)), bits, kind, shading)
 
 
-def open_picture(file: IO[bytes], path: str, kind: Format) -> Picture:
+def open_picture(file: IO[bytes], path: Path, kind: Format) -> Picture:
     """The picture, header read, pixels not. FilmError when it is huge or holds several; MissingExtra without Pillow.
 
     Only the format that the first bytes promise is tried, so that nothing else Pillow knows (PostScript, say) is run.
     """
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise MissingExtra("reading films (module 'PIL' is missing)", "images") from None
     try:
         picture = Image.open(file, formats=(kind,))
     except Image.DecompressionBombError:
         raise FilmError(path, "has far more pixels than any film; refused") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise FilmError(path, f"starts like a {kind} file but its header is damaged") from None
     refuse_huge(path, *picture.size)
     frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)  # an MPO's others are its previews
