@@ -106,9 +106,7 @@ class FilmStore:
 
     def _make(self, image: Image, path: Path, place: Path) -> Grey:
         film = read_film(path, at_least=_STEPS * self.size)
-        pixels = fit(
-            film, self.size, self.mode, fill=self.fill, true_size=_true_size(image) or (film.width, film.height)
-        )
+        pixels = fit(film, self.size, self.mode, fill=self.fill, true_size=_true_size(image))
         write_entry(place, pixels, self._unfinished())
         return pixels
 

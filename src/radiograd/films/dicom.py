@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from radiograd.errors import FilmError, MissingExtra
 from radiograd.films.film import HEAD_BYTES, MAX_BYTES, Film, Grey, Header, Shading, refuse_huge
 from radiograd.films.grey import Function, luma, stretch, to_grey, window
-from radiograd.films.quiet import no_warnings
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -84,12 +83,9 @@ def _dataset(file: IO[bytes], path: Path, only: list[str] | None) -> Dataset:
     file.seek(0)
     if marked:
         _refuse_inflating(file, path)
-    with no_warnings():
-        data = pydicom.dcmread(
-            file, force=not marked, stop_before_pixels=only is not None, specific_tags=cast(Any, only)
-        )
-        if not marked:
-            _add_syntax(data, path)
+    data = pydicom.dcmread(file, force=not marked, stop_before_pixels=only is not None, specific_tags=cast(Any, only))
+    if not marked:
+        _add_syntax(data, path)
     return data
 
 
@@ -140,7 +136,7 @@ def _size(data: Dataset, path: Path) -> tuple[int, int]:
 
 def _decode(data: Dataset, path: Path) -> NDArray[Any]:
     """Stored values: (H, W), or (H, W, 3) in red, green, blue."""
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
 
     syntax = data.file_meta.TransferSyntaxUID
@@ -152,8 +148,7 @@ def _decode(data: Dataset, path: Path) -> NDArray[Any]:
     if not available:
         raise FilmError(path, f"is compressed as {syntax.name}; to read it: pip install {install}")
     try:
-        with no_warnings():
-            return pixel_array(data)
+        return pixel_array(data)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (each decoder fails in its own way, and its words may hold values)
@@ -176,11 +171,10 @@ def shade(stored: NDArray[Any], data: Dataset, path: Path) -> tuple[Grey, Shadin
     if kind == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
-        with no_warnings():
-            colours = apply_color_lut(stored, data)
+        colours = apply_color_lut(stored, data)
         return luma(colours, 255.0 if colours.dtype.itemsize == 1 else 65535.0), "as stored"
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise FilmError(path, f"is {kind or 'of no PhotometricInterpretation'}, which is no film")
+        raise FilmError(path, "has a PhotometricInterpretation that no film has")
     values = _modality(stored, data)
     grey, shading = _voi(values, stored, data)
     return (255 - grey if kind == "MONOCHROME1" else grey), shading
@@ -222,8 +216,7 @@ def _table(values: NDArray[Any], data: Dataset) -> Grey:
     from pydicom.pixels.processing import apply_voi
 
     whole = np.rint(values).astype(np.int64)  # a table is looked up by whole numbers
-    with no_warnings():
-        looked_up = apply_voi(whole, data)
+    looked_up = apply_voi(whole, data)
     item = data.VOILUTSequence[0]
     entries, first = int(item.LUTDescriptor[0]) or 65536, int(item.LUTDescriptor[1])
     white = apply_voi(np.arange(first, first + entries), data).max()

@@ -25,7 +25,8 @@ def fit(
     if size < 1 or mode not in get_args(Mode) or not 0 <= fill <= 255:
         raise UsageError(f"a film cannot be fitted with size={size}, mode={mode!r}, fill={fill}")
     pixels = film.pixels if isinstance(film, Film) else film
-    width, height = true_size or (pixels.shape[1], pixels.shape[0])
+    own = (film.width, film.height) if isinstance(film, Film) else (pixels.shape[1], pixels.shape[0])
+    width, height = true_size or own
     if width < 1 or height < 1:
         raise UsageError(f"a film cannot have been {width} x {height} pixels")
     if mode == "squash":

@@ -1,7 +1,8 @@
-"""Decoders warn of what they mend; here a film is read or it is not."""
+"""Decoders warn of what they mend; here a film is read or it is not. pydicom's warnings may name the patient."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -9,12 +10,17 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _inside = 0
+_logger = logging.getLogger("pydicom")
 _held: warnings.catch_warnings[None] | None = None
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Python's warnings are off inside, in every thread, and back as they were when the last one leaves.
+    """Python's warnings and pydicom's log are off inside, in every thread, and back when the last one leaves.
 
     ``warnings.catch_warnings`` alone restores the wrong filters when two threads overlap.
     """
@@ -24,6 +30,7 @@ def no_warnings() -> Iterator[None]:
             _held = warnings.catch_warnings()
             _held.__enter__()
             warnings.simplefilter("ignore")
+            _logger.addFilter(_nothing)
         _inside += 1
     try:
         yield
@@ -32,4 +39,5 @@ def no_warnings() -> Iterator[None]:
             _inside -= 1
             if _inside == 0 and _held is not None:
                 _held.__exit__(None, None, None)
+                _logger.removeFilter(_nothing)
                 _held = None
