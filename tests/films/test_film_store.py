@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import pickle
 import signal
@@ -17,7 +18,7 @@ from films_fixture import ramp, write_picture
 from radiograd.errors import FilmError
 from radiograd.films.cache import FilmStore, Ready
 from radiograd.films.decode import read_film
-from radiograd.films.fit import fit
+from radiograd.films.fit import fit, inner
 from radiograd.types import Image, Problem
 
 BIG = np.kron(ramp(12, 16), np.ones((5, 5), np.uint8))
@@ -177,3 +178,25 @@ def test_warnings_are_back_after_threads_overlapped(tmp_path: Path, film: Path) 
         found = list(threads.map(lambda _: store.get(Image("a", film)).sum(), range(64)))
     assert len(set(found)) == 1
     assert list(warnings.filters) == before
+
+
+OPENI = Path(__file__).parents[3] / "shared" / "data"
+
+
+def test_films_of_openi_get_the_shape_they_were_taken_in(tmp_path: Path) -> None:
+    if not (OPENI / "openi_images").is_dir() or not (OPENI / "manifest.csv").is_file():
+        pytest.skip("needs the OpenI films, which are not part of the repository")
+    with (OPENI / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["dicom_rows"]][::200]
+    store = FilmStore(tmp_path / "kept", 224)
+    for row in rows:
+        path, width, height = OPENI / "openi_images" / row["file"], int(row["dicom_cols"]), int(row["dicom_rows"])
+        film = read_film(path.with_suffix(".jpg"))
+        assert (film.width, film.height) == (224, 224)
+        kept = store.get(Image(row["file"], path.with_suffix(".jpg"), width=width, height=height))
+        wide, high = inner(width, height, 224)
+        left, top = (224 - wide) // 2, (224 - high) // 2
+        assert abs(float(kept[top : top + high, left : left + wide].mean()) - float(film.pixels.mean())) < 2
+        outside = kept.astype(int).sum() - kept[top : top + high, left : left + wide].astype(int).sum()
+        assert outside == 0
+    assert len(rows) > 10

@@ -47,22 +47,23 @@ def stretch(values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> Gre
     (None = all; where none is, all). Values that are not numbers become black.
     """
     step = max(1, round((values.size / _SAMPLE) ** 0.5))
-    sample = values[::step, ::step]
-    chosen = np.isfinite(sample) if known is None else np.isfinite(sample) & known[::step, ::step]
-    if not chosen.any():
-        chosen = np.isfinite(sample)
-    if not chosen.any():
+    sample = values[::step, ::step].ravel()
+    wanted = None if known is None else known[::step, ::step].ravel()
+    if values.dtype.kind == "f":
+        finite = np.isfinite(sample)
+        sample, wanted = sample[finite], None if wanted is None else wanted[finite]
+    kept = sample if wanted is None or not wanted.any() else sample[wanted]
+    if not kept.size:
         return np.zeros(values.shape, dtype=np.uint8)
-    kept = sample[chosen]
     low, high = (float(value) for value in np.percentile(kept, (LOW, HIGH)))
     if low == high:  # a few bright pixels on a flat ground
         low, high = float(kept.min()), float(kept.max())
     if low == high:
         return np.zeros(values.shape, dtype=np.uint8)
+    floats: NDArray[Any] = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        floats: NDArray[Any] = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
         shares = (floats - low) / (high - low)
-    return to_grey(np.nan_to_num(shares, nan=0.0, posinf=1.0, neginf=0.0))
+    return to_grey(np.nan_to_num(shares, nan=0.0) if values.dtype.kind == "f" else shares)
 
 
 def luma(colours: NDArray[Any], white: float) -> Grey:
