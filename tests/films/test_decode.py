@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import sys
 import warnings
 import zlib
 from contextlib import suppress
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from radiograd.errors import FilmError, RadiogradError
+from radiograd.errors import FilmError, MissingExtra, RadiogradError
 from radiograd.films import film as film_module
 from radiograd.films.decode import read_film, read_header
 
@@ -236,6 +237,13 @@ def test_a_phone_s_jpeg_with_a_preview_behind_it_is_read(tmp_path: Path) -> None
     )
     assert read_film(tmp_path / "a.jpg").pixels.shape == (48, 64)
     assert read_header(tmp_path / "a.jpg").format == "JPEG"
+
+
+def test_without_pillow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_picture(tmp_path / "a.png")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'radiograd\[images\]'"):
+        read_film(path)
 
 
 def test_the_error_goes_to_another_process_and_prints_on_one_line(tmp_path: Path) -> None:

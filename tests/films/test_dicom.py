@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from radiograd.errors import FilmError
+from radiograd.errors import FilmError, MissingExtra
 from radiograd.films import film as film_module
 from radiograd.films.decode import read_film, read_header
+from radiograd.films.index import scan
 
 BYTES = ramp(6, 8)
 TWELVE = ramp(60, 80, 4095)
@@ -113,6 +115,22 @@ def test_colours_become_grey(tmp_path: Path) -> None:
     assert film.shading == "as stored"
 
 
+def test_a_palette_becomes_grey(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 2, 1]], dtype=np.uint8)
+    elements: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        elements[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
+        elements[f"{colour}PaletteColorLookupTableData"] = np.array([0, 32896, 65535], np.uint16).tobytes()
+    film = read_film(write_dicom(tmp_path / "a.dcm", values, **elements))
+    assert film.pixels.tolist() == [[0, 128, 255, 128]]  # 32896 is 128 of 255
+
+
+def test_a_sigmoid_window_is_used_when_the_file_says_so(tmp_path: Path) -> None:
+    values = np.array([[0, 100, 125]], dtype=np.uint16)
+    path = write_dicom(tmp_path / "a.dcm", values, WindowCenter=100, WindowWidth=100, VOILUTFunction="SIGMOID")
+    assert read_film(path).pixels.tolist() == [[5, 128, 186]]  # 1 / (1 + e^4), 1/2, 1 / (1 + e^-1) of 255
+
+
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless])
 def test_every_syntax_gives_the_same_film(tmp_path: Path, syntax: str) -> None:
     plain = read_film(write_dicom(tmp_path / "a.dcm", TWELVE)).pixels
@@ -173,6 +191,14 @@ def written_with(path: Path, syntax: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_without_pydicom_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+    write_dicom(tmp_path / "a.dcm", BYTES)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'radiograd\[dicom\]'"):
+        scan(tmp_path, jobs)
+
+
 def test_a_compression_that_is_not_decoded_here_says_what_to_install(tmp_path: Path) -> None:
     from pydicom.pixels.decoders.base import get_decoder
 
@@ -186,9 +212,10 @@ def test_a_video_is_no_film(tmp_path: Path) -> None:
     refused(written_with(tmp_path / "a.dcm", MPEG2MPML), "no single film")
 
 
-def test_a_frame_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+def test_a_frame_that_cannot_be_decoded_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     refused(written_with(tmp_path / "a.dcm", JPEGBaseline8Bit), r"cannot be decoded.*pip install pylibjpeg")
     refused(written_with(tmp_path / "b.dcm", RLELossless), "cannot be decoded")
+    assert not caplog.records
 
 
 def test_several_frames_are_no_film(tmp_path: Path) -> None:

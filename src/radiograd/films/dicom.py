@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast, get_args
+from typing import IO, Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from radiograd.errors import FilmError, MissingExtra
 from radiograd.films.film import HEAD_BYTES, MAX_BYTES, Film, Grey, Header, Shading, refuse_huge
 from radiograd.films.grey import Function, luma, stretch, to_grey, window
 
-if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+Dataset = Any
+"""A pydicom Dataset."""
 
 _HEADER_TAGS = ["Rows", "Columns", "NumberOfFrames", "SOPClassUID", "Modality"]
 _HANDLERS = {
@@ -106,7 +106,7 @@ def _refuse_inflating(file: IO[bytes], path: Path) -> None:
 
     Leaves the file at its start.
     """
-    head = file.read(HEAD_BYTES * 4)
+    head = file.read(1 << 16)  # a meta group has some hundred bytes
     if _DEFLATED.encode() in head:
         (length,) = struct.unpack_from("<I", head, _META_START - 4)
         file.seek(_META_START + length)

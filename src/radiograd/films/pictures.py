@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 import numpy as np
 
@@ -11,8 +11,8 @@ from radiograd.errors import FilmError, MissingExtra
 from radiograd.films.film import Film, Format, Grey, Header, Shading, refuse_huge
 from radiograd.films.grey import over_black, stretch
 
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+Picture = Any
+"""A Pillow Image."""
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
@@ -33,10 +33,10 @@ def read_header(file: IO[bytes], path: Path, kind: Format) -> Header:
 
 def read_pixels(file: IO[bytes], path: Path, kind: Format, at_least: int | None) -> Film:
     """The film, held upright. A JPEG may come smaller, both sides still ``at_least``."""
-    from PIL import ImageOps
-
     with open_picture(file, path, kind) as picture:
-        white_is_zero = kind == "TIFF" and picture.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
+        from PIL import ImageOps
+
+        white_is_zero = kind == "TIFF" and picture.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
         (width, height), turned = picture.size, False
         if kind == "JPEG":
             turned = _orientation(picture) in _SIDEWAYS

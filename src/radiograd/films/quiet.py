@@ -14,13 +14,9 @@ _logger = logging.getLogger("pydicom")
 _held: warnings.catch_warnings[None] | None = None
 
 
-def _nothing(record: logging.LogRecord) -> bool:
-    return False
-
-
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Python's warnings and pydicom's log are off inside, in every thread, and back when the last one leaves.
+    """Python's warnings and pydicom's log are kept back inside, in every thread, and back when the last one leaves.
 
     ``warnings.catch_warnings`` alone restores the wrong filters when two threads overlap.
     """
@@ -30,7 +26,7 @@ def no_warnings() -> Iterator[None]:
             _held = warnings.catch_warnings()
             _held.__enter__()
             warnings.simplefilter("ignore")
-            _logger.addFilter(_nothing)
+            _logger.propagate = False  # to what listens at the root; pydicom's own handler says nothing
         _inside += 1
     try:
         yield
@@ -39,5 +35,5 @@ def no_warnings() -> Iterator[None]:
             _inside -= 1
             if _inside == 0 and _held is not None:
                 _held.__exit__(None, None, None)
-                _logger.removeFilter(_nothing)
+                _logger.propagate = True
                 _held = None
