@@ -16,7 +16,7 @@ _held: warnings.catch_warnings[None] | None = None
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Python's warnings and pydicom's log are kept back inside, in every thread, and back when the last one leaves.
+    """Python's warnings and pydicom's log are off inside, in every thread, until the last one leaves.
 
     ``warnings.catch_warnings`` alone restores the wrong filters when two threads overlap.
     """
