@@ -19,6 +19,7 @@ from radiograd import (
     cli_bench,
     cli_experiment,
     cli_explain,
+    cli_films,
     cli_judge,
     cli_labeler,
     cli_reward,
@@ -201,6 +202,7 @@ def doctor() -> None:
 
 
 cli_experiment.add_commands(cli)
+cli_films.add_commands(cli)
 cli_text.add_commands(cli)
 cli_score.add_commands(cli)
 cli_labeler.add_commands(cli)
