@@ -65,8 +65,11 @@ def _of_config(source: str, overrides: Sequence[str], verify: bool, jobs: int) -
     images = [image for study in loaded.studies for image in study.images]
     paths = list(dict.fromkeys(str(image.path) for image in images if image.path is not None))
     facts = describe(_with_progress(look_at(paths, jobs=jobs, verify=verify), len(paths)))
-    nameless = [image.image_id for image in images if image.path is None]
-    facts["problems"] += [{"file": name, "why": "has no path; only its identifier is known"} for name in nameless]
+    nameless = sum(image.path is None for image in images)
+    if nameless:
+        why = f"films that have no path, only an identifier: {nameless:,}; give data.images=FOLDER"
+        facts["problems"].append({"file": str(source), "why": why})
+    facts["problems"] += [{"file": problem.where, "why": problem.why} for problem in loaded.problems]
     facts["studies_without_film"] = sum(not study.images for study in loaded.studies)
     return facts
 

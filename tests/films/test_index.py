@@ -276,8 +276,8 @@ def test_the_films_of_a_config_s_studies_are_looked_at_once_each(tmp_path: Path)
     facts = json.loads(done.stdout)
     assert (facts["films"], facts["studies_without_film"]) == (1, 1)
     assert facts["problems"] == [
-        {"file": str(tmp_path / "b.png"), "why": "no such file"},
-        {"file": "1", "why": "has no path; only its identifier is known"},
+        {"file": "run.yaml", "why": "films that have no path, only an identifier: 1; give data.images=FOLDER"},
+        {"file": str(tmp_path / "b.png"), "why": "film of 0 is named and is not on disk"},
     ]
 
 
