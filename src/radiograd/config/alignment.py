@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from radiograd.config.model import FineTuning
 from radiograd.config.section import Fraction, Positive, Section
@@ -49,25 +49,23 @@ def named_reward(value: Any) -> Any:
     return dict(REWARD_PRESETS[value])
 
 
+def _has_terms(value: dict[str, float]) -> dict[str, float]:
+    if not value:
+        raise ValueError("name at least one reward term, e.g. {rougeL: 1.0}")
+    return value
+
+
+RewardTerms = Annotated[dict[str, float], BeforeValidator(named_reward), AfterValidator(_has_terms)]
+"""Reward term -> weight, or the name of a preset."""
+
+
 class ScheduleConfig(Section):
     """A second reward that takes over on the way (DEER's optional second phase)."""
 
     after: float = Field(default=0.5, gt=0.0, lt=1.0)
     """Share of the rollouts after which it takes over."""
-    reward: dict[str, float] = Field(default_factory=lambda: dict(REWARD_PRESETS["diagnostic_bleu"]))
+    reward: RewardTerms = Field(default_factory=lambda: dict(REWARD_PRESETS["diagnostic_bleu"]))
     """Reward term -> weight, or the name of a preset."""
-
-    @field_validator("reward", mode="before")
-    @classmethod
-    def _preset(cls, value: Any) -> Any:
-        return named_reward(value)
-
-    @field_validator("reward")
-    @classmethod
-    def _has_terms(cls, value: dict[str, float]) -> dict[str, float]:
-        if not value:
-            raise ValueError("name at least one reward term, e.g. {diagnostic_f1: 0.5, bleu2: 0.5}")
-        return value
 
 
 class TokenWeightConfig(Section):
@@ -127,7 +125,7 @@ class GRPOConfig(Section):
     """Group-relative policy optimisation (arXiv:2402.03300) from the SFT policy."""
 
     type: Literal["grpo"] = "grpo"
-    reward: dict[str, float] = Field(default_factory=lambda: {"rougeL": 1.0})
+    reward: RewardTerms = Field(default_factory=lambda: {"rougeL": 1.0})
     """Reward term -> weight, or the name of a preset (hierarchical, hierarchical_balanced, diagnostic). Every term is
     logged by itself; the policy sees the weighted mean."""
     reward_schedule: ScheduleConfig | None = None
@@ -177,18 +175,6 @@ class GRPOConfig(Section):
     """Rollouts between checkpoints (a checkpoint never falls inside a rollout)."""
     log_rollouts_every: Positive = 10
     """Rollouts between samples written to rollouts/."""
-
-    @field_validator("reward", mode="before")
-    @classmethod
-    def _preset(cls, value: Any) -> Any:
-        return named_reward(value)
-
-    @field_validator("reward")
-    @classmethod
-    def _has_terms(cls, value: dict[str, float]) -> dict[str, float]:
-        if not value:
-            raise ValueError("name at least one reward term, e.g. {rougeL: 1.0}")
-        return value
 
     @field_validator("token_weight", mode="before")
     @classmethod
