@@ -14,7 +14,7 @@ from tests import tiny
 from radiograd.config import HardestConfig, RandomConfig, RunConfig
 from radiograd.errors import DataError
 from radiograd.selecting import choose_hardest, choose_random, open_to_choice, require_enough
-from radiograd.selecting.describing import distribution, summarise
+from radiograd.selecting.describing import plots, summarise
 from radiograd.selecting.scoring import Scored, score_predictions
 from radiograd.types import Sections, Study
 
@@ -203,11 +203,11 @@ def test_the_correlation_of_two_metrics_is_spearmans() -> None:
 
 def test_the_plot_counts_every_study_once_and_marks_the_cut() -> None:
     rows = [row(k / 40, k < 4, None, []) for k in range(41)]
-    svg = distribution(rows, 0.075)
+    svg = plots(rows, {"cut": 0.075})["selection.svg"]
     assert svg is not None
     bars = [one for one in ElementTree.fromstring(svg).iter() if one.get("class", "").startswith("bar s") and len(one)]
     said = [(one.get("class"), int((one[0].text or "").split(": ")[1].split()[0])) for one in bars]
     assert sum(count for css, count in said if css == "bar s0") == 4
     assert sum(count for css, count in said if css == "bar s1") == 37
     assert sum(one.get("class") == "mark" for one in ElementTree.fromstring(svg).iter()) == 1
-    assert distribution([row(None, False, None, [])], None) is None
+    assert plots([row(None, False, None, [])], {"cut": None}) == {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from radiograd.charts import Series, histogram, line_chart, paired_bars
+from radiograd.choice_figures import choice_figures
 from radiograd.config import GRPOConfig
 from radiograd.report.inputs import Inputs
 from radiograd.report.wording import METRIC_LABELS, hundredths, interval
@@ -35,7 +35,7 @@ def chosen_panel(inputs: Inputs) -> dict[str, Any] | None:
         "lead": None if selection is None else _lead(selection),
         "warnings": _warnings(inputs),
         "docs": "docs/deer.md" if selection is not None and "prevalence" in selection else "docs/radflow.md",
-        "figures": _figures(inputs.choices, selection),
+        "figures": [] if selection is None else choice_figures(inputs.choices, selection),
         "said": [] if selection is None or "prevalence" not in selection else _said(selection),
         "table": None if selection is None else _table(selection),
         "correlation": [] if selection is None else _correlation(selection),
@@ -84,44 +84,6 @@ def _warnings(inputs: Inputs) -> list[str]:
         f"eps/{align.clip_factor:g}. Compare it with that before its clip range by case is called the reason for "
         "anything."
     ]
-
-
-def _figures(choices: Sequence[Mapping[str, Any]], selection: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    """The plots of a choice: {"title", "note", "svg"}."""
-    if selection is None:
-        return []
-    if "prevalence" in selection:
-        return _before_and_after(selection)
-    groups = {
-        name: [row["score"] for row in choices if row["score"] is not None and row["selected"] is side]
-        for name, side in (("chosen", True), ("not chosen", False))
-    }
-    if not any(groups.values()):
-        return []
-    svg = histogram(groups, "Combined score S", "S", selection["cut"])
-    return [{"title": "Combined score S", "note": "studies; dashed: the cut", "svg": svg}]
-
-
-def _before_and_after(selection: Mapping[str, Any]) -> list[dict[str, str]]:
-    pairs = {
-        name: (of["natural"]["share"], of["chosen"]["share"] or 0.0)
-        for name, of in selection["prevalence"].items()
-        if of["natural"]["studies"]
-    }
-    found = []
-    if pairs:
-        title = "Prevalence of labels before and after"
-        svg = paired_bars(pairs, ("natural", "chosen"), title)
-        found.append({"title": title, "note": "% of studies", "svg": svg})
-    if selection["coverage"]:
-        title = "Coverage of labels and signatures"
-        curves = [
-            Series(name, [(row["studies"], row[name]) for row in selection["coverage"]])
-            for name in ("chosen", "random")
-        ]
-        svg = line_chart(curves, title, "F", "studies", zero_based=True)
-        found.append({"title": title, "note": "F of the first k chosen, and of a draw", "svg": svg})
-    return found
 
 
 def _said(selection: Mapping[str, Any]) -> list[str]:

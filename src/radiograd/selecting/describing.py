@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from radiograd.charts import Series, histogram, line_chart, paired_bars, standalone
+from radiograd.charts import standalone
+from radiograd.choice_figures import choice_figures
 from radiograd.selection import rank_correlation
 from radiograd.text.labels import label_set
 
@@ -49,36 +50,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def plots(rows: Sequence[Row], summary: Mapping[str, Any]) -> dict[str, str]:
-    """File name -> SVG: prevalence and coverage of a choice by completions, else the distribution of S where there is
-    one."""
-    if "prevalence" not in summary:
-        svg = distribution(rows, summary["cut"])
-        return {} if svg is None else {"selection.svg": svg}
-    pairs = {
-        name: (of["natural"]["share"], of["chosen"]["share"] or 0.0)
-        for name, of in summary["prevalence"].items()
-        if of["natural"]["studies"]
-    }
-    found = {}
-    if pairs:
-        title = "Prevalence of labels before and after"
-        found["selection.svg"] = paired_bars(pairs, ("natural", "chosen"), title)
-    if summary["coverage"]:
-        curves = [
-            Series(name, [(row["studies"], row[name]) for row in summary["coverage"]]) for name in ("chosen", "random")
-        ]
-        title, x_label = "Coverage of labels and signatures", "studies"
-        found["selection_coverage.svg"] = line_chart(curves, title, "F", x_label, zero_based=True)
-    return {name: standalone(svg) for name, svg in found.items()}
-
-
-def distribution(rows: Sequence[Row], cut: float | None) -> str | None:
-    """A histogram of S with the cut, as an SVG file; None where nothing has a score."""
-    scored = [(row["score"], row["selected"]) for row in rows if row["score"] is not None]
-    if not scored:
-        return None
-    chosen, left = ([score for score, selected in scored if selected is side] for side in (True, False))
-    return standalone(histogram({"chosen": chosen, "not chosen": left}, "Combined score S", "S", cut))
+    """File name -> SVG that stands by itself."""
+    return {figure.file: standalone(figure.svg) for figure in choice_figures(rows, summary)}
 
 
 def _critical(rows: Sequence[Row]) -> dict[str, Any]:
